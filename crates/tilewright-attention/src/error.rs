@@ -1,0 +1,199 @@
+//! What is refused, and why.
+
+use tilewright_ir::{Diagnostics, Elem, Schedule};
+use tilewright_runtime::{LaunchError, TensorError};
+
+/// A request that is refused, or a launch that failed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttentionError {
+    /// A tensor of another rank.
+    #[error("{tensor} has rank {got} and needs {wanted}: {axes}")]
+    Rank {
+        /// Which tensor.
+        tensor: &'static str,
+        /// Its rank.
+        got: usize,
+        /// The rank that it needs.
+        wanted: usize,
+        /// What the axes are.
+        axes: &'static str,
+    },
+    /// A tensor of a type that attention does not take.
+    #[error("{tensor} holds {got}; it may hold {wanted}")]
+    Element {
+        /// Which tensor.
+        tensor: &'static str,
+        /// Its element type.
+        got: Elem,
+        /// What it may hold.
+        wanted: &'static str,
+    },
+    /// Types that do not go together.
+    #[error(
+        "q holds {q}, k {k} and v {v}: k and v share a type, and it is q's, or q is f32 and they are f16 or bf16; convert one of them"
+    )]
+    ElementMix {
+        /// Of q.
+        q: Elem,
+        /// Of k.
+        k: Elem,
+        /// Of v.
+        v: Elem,
+    },
+    /// Two tensors that disagree about an extent.
+    #[error("{tensor} has {got} as its {axis} and {other} has {wanted}; they must be equal")]
+    Extent {
+        /// Which tensor.
+        tensor: &'static str,
+        /// Which axis.
+        axis: &'static str,
+        /// Its extent.
+        got: usize,
+        /// The tensor that says otherwise.
+        other: &'static str,
+        /// What that one says.
+        wanted: usize,
+    },
+    /// An extent of zero where there must be something.
+    #[error("{tensor} has no {axis}; only the batch and the lengths may be 0")]
+    Zero {
+        /// Which tensor.
+        tensor: &'static str,
+        /// Which axis.
+        axis: &'static str,
+    },
+    /// Query heads that cannot be shared out among the key/value heads.
+    #[error(
+        "{q_heads} query heads cannot share {kv_heads} key/value heads; the first number must be a multiple of the second"
+    )]
+    Heads {
+        /// Heads of q.
+        q_heads: usize,
+        /// Heads of k and v.
+        kv_heads: usize,
+    },
+    /// A head dim that no kernel serves.
+    #[error("{axis} {got} is above {MAX_HEAD_DIM}; split the head, or project it to at most {MAX_HEAD_DIM}")]
+    HeadDim {
+        /// `head_dim` or `value_dim`.
+        axis: &'static str,
+        /// Its extent.
+        got: usize,
+    },
+    /// A last axis whose elements are apart.
+    #[error("{tensor} has stride {stride} along its last axis, which must be contiguous; copy it first")]
+    Stride {
+        /// Which tensor.
+        tensor: &'static str,
+        /// In elements.
+        stride: usize,
+    },
+    /// A scale that is no number, or whose product with `log2(e)` is none of f32.
+    #[error("scale {scale:e} is no number up to 2.3e38 in size; leave it out for 1/sqrt(head_dim)")]
+    Scale {
+        /// As given.
+        scale: f64,
+    },
+    /// Too few or too many key lengths.
+    #[error("kv_len has {got} entries and the batch {batch}; give one for each batch entry")]
+    KvLenCount {
+        /// Entries given.
+        got: usize,
+        /// Batch entries.
+        batch: usize,
+    },
+    /// A key length that the cache does not have.
+    #[error("kv_len[{entry}] is {got}; it must be 0 to {capacity}, the length of k and v")]
+    KvLen {
+        /// Batch entry.
+        entry: usize,
+        /// As given.
+        got: i32,
+        /// Length of the key axis.
+        capacity: usize,
+    },
+    /// A length that positions cannot count.
+    #[error("{tensor} has {got} as its length; at most {MAX_LENGTH} is served")]
+    Length {
+        /// Which tensor.
+        tensor: &'static str,
+        /// Its extent.
+        got: usize,
+    },
+    /// A start that positions cannot count.
+    #[error("q_start {got} is outside -{MAX_LENGTH} to {MAX_LENGTH}")]
+    Position {
+        /// As given.
+        got: i64,
+    },
+    /// A schedule outside its limits.
+    #[error("schedule {schedule}: {reason}")]
+    Schedule {
+        /// As given.
+        schedule: Schedule,
+        /// Which limit, and what fits.
+        reason: String,
+    },
+    /// Two features that bring an input of the same name, or one that the kernel itself uses.
+    #[error("a feature's input is called `{name}`, which is taken; give it another name")]
+    InputName {
+        /// The name.
+        name: String,
+    },
+    /// The kernel asks for an input that no feature brings.
+    #[error("the kernel takes `{name}` and no feature brings it; return it from `Feature::inputs`")]
+    MissingInput {
+        /// The name.
+        name: String,
+    },
+    /// An output of another shape than the result.
+    #[error("{tensor} has shape {got:?} and the result {wanted:?}")]
+    OutputShape {
+        /// `o` or `lse`.
+        tensor: &'static str,
+        /// Its shape.
+        got: Vec<usize>,
+        /// The shape that it needs.
+        wanted: Vec<usize>,
+    },
+    /// An output of another type than the result.
+    #[error("{tensor} holds {got} and the result {wanted}")]
+    OutputElement {
+        /// `o` or `lse`.
+        tensor: &'static str,
+        /// Its element type.
+        got: Elem,
+        /// The type that it needs.
+        wanted: Elem,
+    },
+    /// lse was asked for and has no place, or has a place and was not asked for.
+    #[error("{}", if *.requested { "lse was requested and no tensor was given for it" } else { "a tensor for lse was given; ask for it with `.lse()`" })]
+    Lse {
+        /// Whether the request asked for it.
+        requested: bool,
+    },
+    /// A request that a plan was not made for.
+    #[error("the plan was made for {planned} and the request has {got}; plan it anew")]
+    Replan {
+        /// What the plan serves.
+        planned: String,
+        /// What was asked.
+        got: String,
+    },
+    /// The kernel could not be traced: a mistake in a feature.
+    #[error(transparent)]
+    Trace(#[from] Diagnostics),
+    /// A tensor that cannot be made.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// The device refused or failed.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+}
+
+/// The largest head dim and value dim.
+pub const MAX_HEAD_DIM: usize = 576;
+
+/// The largest length, and the largest distance of `q_start` from 0: sums of two of them fit 32 bits.
+pub const MAX_LENGTH: usize = 1 << 29;

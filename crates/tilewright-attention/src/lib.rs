@@ -1,0 +1,30 @@
+//! Attention kernels for LLM inference, written once in the kernel language, with a typed host API.
+//!
+//! [`Attention`] is a request: tensors, and what to do with them. It is checked against the contract, planned (a schedule is
+//! chosen and the kernel compiled, or found compiled), and run. What goes beyond plain attention is a
+//! [`Feature`](feature::Feature), here or in the user's own crate.
+
+mod arguments;
+mod attention;
+pub mod cases;
+mod error;
+pub mod feature;
+pub mod features;
+mod forward;
+mod library;
+mod pairs;
+mod plan;
+pub mod proof;
+pub mod reference;
+mod row_state;
+mod tuning;
+
+pub use attention::{Attention, Extents, Output};
+pub use error::{AttentionError, MAX_HEAD_DIM, MAX_LENGTH};
+pub use feature::{Feature, Features};
+pub use features::Causal;
+pub use forward::{ATTENTION_FORWARD, AttentionForward, AttentionForwardArgs, attention_forward};
+pub use library::{KernelEntry, Library, library};
+pub use plan::{Plan, Variant};
+pub use row_state::RowState;
+pub use tilewright_ir::Schedule;

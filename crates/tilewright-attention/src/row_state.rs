@@ -1,0 +1,65 @@
+//! The online softmax.
+
+use std::f32::consts::LN_2;
+use tilewright_lang::prelude::*;
+
+/// The online softmax of the rows of a tile: FlashAttention-2, algorithm 1.
+///
+/// Units: `max` is in log2 of the scaled score; `sum` and `acc` are relative to it.
+#[derive(Clone, Copy, Debug, Carried)]
+pub struct RowState {
+    /// The largest score so far: `[rows, 1]`.
+    max: Tile<f32>,
+    /// The sum of the weights: `[rows, 1]`.
+    sum: Tile<f32>,
+    /// The weighted sum of the values: `[rows, value_dim]`.
+    acc: Tile<f32>,
+}
+
+#[tile]
+impl RowState {
+    /// Rows that have seen nothing.
+    pub fn new(rows: usize, value_dim: usize) -> RowState {
+        RowState {
+            max: Tile::full(f32::NEG_INFINITY, &[rows, 1]),
+            sum: Tile::full(0.0, &[rows, 1]),
+            acc: Tile::full(0.0, &[rows, value_dim]),
+        }
+    }
+
+    /// Adds keys with these scores `[rows, keys]`, in log2 units, and values `[keys, value_dim]`. A score of `-inf` adds
+    /// nothing. The weights stay f32: rounding them would cost an operation a score, and accuracy.
+    pub fn step<E: Float>(&mut self, scores: Tile<f32>, values: Tile<E>) {
+        let max = self.max.max(scores.row_max());
+        let safe = finite(max);
+        let rescale = (self.max - safe).exp2();
+        let p = (scores - safe).exp2();
+        self.max = max;
+        self.sum = self.sum * rescale + p.row_sum();
+        self.acc = self.acc * rescale + p.dot(values);
+    }
+
+    /// Adds a logit, in log2 units, to the denominator of every row.
+    pub fn sink(&mut self, logit: Scalar<f32>) {
+        let max = self.max.max(logit);
+        let safe = finite(max);
+        self.sum = self.sum * (self.max - safe).exp2() + (logit - safe).exp2();
+        self.max = max;
+    }
+
+    /// `[rows, value_dim]`; zero where nothing was added.
+    pub fn output(&self) -> Tile<f32> {
+        self.acc * (self.sum == 0.0).select(1.0, self.sum).recip()
+    }
+
+    /// `[rows, 1]`, natural logarithm of the sum; `-inf` where nothing was added.
+    pub fn lse(&self) -> Tile<f32> {
+        (self.max + self.sum.log2()) * LN_2
+    }
+}
+
+/// 0 in place of `-inf`, because `-inf - -inf` is NaN and `-inf - 0` has weight 0.
+#[tile]
+fn finite(max: Tile<f32>) -> Tile<f32> {
+    (max == f32::NEG_INFINITY).select(0.0, max)
+}

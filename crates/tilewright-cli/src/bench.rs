@@ -1,0 +1,258 @@
+//! `tile bench`: how fast the benchmark cases of the library run, and how far from f64.
+
+use crate::check::Check;
+use crate::devices::DeviceName;
+use crate::error::CliError;
+use crate::output::{self, BAD, FAINT, OutputFile, Progress, paint};
+use crate::test::{list, matching};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tilewright::attention::cases::Case;
+use tilewright::attention::reference::{self, Bound, Problem};
+use tilewright::attention::{Extents, Library};
+use tilewright::prelude::{Attention, Device, Elem, Plan, Tensor};
+use tilewright::runtime::{DeviceKind, cpu::fma_peak};
+
+/// Measures the benchmark cases.
+///
+/// A row is the median of many runs with the fastest and slowest, GFLOP/s counted as 2 * (D + Dv) for each attended pair of
+/// each query head, the percentage of this machine's f32 multiply-add ceiling (measured in the same run), and the error
+/// against f64 on a sample of rows.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Only cases whose kernel or name holds this text.
+    filter: Option<String>,
+    /// Where to run.
+    #[arg(long, value_enum, default_value = "cpu")]
+    device: DeviceName,
+    /// Threads of the cpu device [default: one a core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// Measure each case for about this long, and at least three times.
+    #[arg(long, default_value = "1", value_name = "S", value_parser = duration)]
+    seconds: Duration,
+    /// Name the cases and measure none.
+    #[arg(long)]
+    list: bool,
+    /// Write JSON to this file, or to standard output for `-` or nothing.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    device: &'static str,
+    instructions: &'static str,
+    threads: usize,
+    /// Multiply-adds of f32 in registers, in GFLOP/s.
+    ceiling_gflops: Option<f64>,
+    rows: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    case: String,
+    kernel: &'static str,
+    schedule: String,
+    dtype: &'static str,
+    kv_dtype: &'static str,
+    batch: usize,
+    q_heads: usize,
+    kv_heads: usize,
+    q_len: usize,
+    /// Length of the key axis.
+    capacity: usize,
+    head_dim: usize,
+    value_dim: usize,
+    features: String,
+    flops: u64,
+    bytes: u64,
+    /// The median.
+    seconds: f64,
+    fastest: f64,
+    slowest: f64,
+    runs: usize,
+    gflops: f64,
+    percent: Option<f64>,
+    check: Check,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, library: &Library) -> Result<(), CliError> {
+    let device = open(args)?;
+    let cases = matching(library, args.filter.as_deref(), |entry| (entry.benches)())?;
+    let to_stdout = args.json.as_deref() == Some(Path::new("-"));
+    if args.list {
+        return list(&cases, args.json.is_some());
+    }
+    let file = match &args.json {
+        Some(path) if !to_stdout => Some(OutputFile::check(path)?),
+        _ => None,
+    };
+
+    let info = device.info();
+    let ceiling = ceiling(&device);
+    let mut report = Report {
+        device: info.name,
+        instructions: info.isa,
+        threads: info.threads,
+        ceiling_gflops: ceiling,
+        rows: Vec::new(),
+    };
+    let progress = Progress::new("cases", cases.len());
+    if !to_stdout {
+        progress.line(heading(&report, &cases))?;
+    }
+    for (kernel, case) in &cases {
+        let row = measure(&device, kernel, case, args.seconds, ceiling)?;
+        if !to_stdout {
+            progress.line(row.line(width(&cases)))?;
+        }
+        report.rows.push(row);
+        progress.step();
+    }
+    drop(progress);
+
+    if to_stdout {
+        output::json(&report)?;
+    } else if let Some(file) = file {
+        let text = output::to_json(&report)?;
+        file.write(|to| to.write_all(text.as_bytes()))?;
+    }
+    match report.rows.iter().filter(|row| !row.check.holds).count() {
+        0 => Ok(()),
+        failed => Err(CliError::CasesFailed { failed, of: report.rows.len() }),
+    }
+}
+
+fn open(args: &Args) -> Result<Device, CliError> {
+    match (args.device, args.threads) {
+        (DeviceName::Cpu, Some(threads)) => Ok(Device::cpu_with_threads(threads.into())),
+        (device, None) => device.open(),
+        (_, Some(threads)) => Err(CliError::Setting { text: format!("--threads {threads}"), wanted: "`--device cpu`" }),
+    }
+}
+
+/// What the device could do at most: f32 multiply-adds of all its threads, in GFLOP/s.
+fn ceiling(device: &Device) -> Option<f64> {
+    let info = device.info();
+    match info.kind {
+        DeviceKind::Cpu => Some(fma_peak(info.threads)),
+        DeviceKind::Interp => None,
+    }
+}
+
+fn measure(
+    device: &Device,
+    kernel: &'static str,
+    case: &Case,
+    long: Duration,
+    ceiling: Option<f64>,
+) -> Result<Row, CliError> {
+    let inputs = case.clean_inputs().map_err(CliError::Refused)?;
+    let request = case.request(&inputs).map_err(CliError::Refused)?;
+    let plan = request.plan(device).map_err(CliError::Refused)?;
+    let Extents { batch, q_heads, kv_heads, q_len, capacity, head_dim, value_dim } = case.extents();
+    let (dtype, kv_dtype) = case.elements();
+    let mut o = Tensor::zeros(dtype, &[batch, q_heads, q_len, value_dim])?;
+    let mut lse = match request.wants_lse() {
+        true => Some(Tensor::zeros(Elem::F32, &[batch, q_heads, q_len])?),
+        false => None,
+    };
+
+    let mut once = || time(&plan, &request, &mut o, lse.as_mut());
+    once()?; // warms caches, and is not counted
+    let (mut times, started) = (Vec::new(), Instant::now());
+    while times.len() < 3 || started.elapsed() < long {
+        times.push(once()?);
+    }
+    times.sort_by(f64::total_cmp);
+    let seconds = times[times.len() / 2]; // at least three
+
+    let gflops = output::rate(case.flops() as f64, seconds);
+    Ok(Row {
+        case: case.name(),
+        kernel,
+        schedule: plan.schedule().to_string(),
+        dtype: dtype.name(),
+        kv_dtype: kv_dtype.name(),
+        batch,
+        q_heads,
+        kv_heads,
+        q_len,
+        capacity,
+        head_dim,
+        value_dim,
+        features: request.features().to_string(),
+        flops: case.flops(),
+        bytes: case.bytes(),
+        seconds,
+        fastest: times[0],
+        slowest: times[times.len() - 1],
+        runs: times.len(),
+        gflops,
+        percent: ceiling.map(|ceiling| 100.0 * gflops / ceiling),
+        check: sampled(case, &request, &o)?,
+    })
+}
+
+fn time(plan: &Plan, request: &Attention<'_>, o: &mut Tensor, lse: Option<&mut Tensor>) -> Result<f64, CliError> {
+    let started = Instant::now();
+    plan.run(request, o.view_mut(), lse.map(Tensor::view_mut)).map_err(|e| CliError::Failed(e.to_string()))?;
+    Ok(started.elapsed().as_secs_f64())
+}
+
+/// Operations that the f64 reference may take for one row of the table.
+const REFERENCE_OPERATIONS: u64 = 200_000_000;
+
+/// Every n-th row of `o` beside the f64 reference, n as small as the reference stays quick.
+fn sampled(case: &Case, request: &Attention<'_>, o: &Tensor) -> Result<Check, CliError> {
+    let Extents { q_len, value_dim, .. } = case.extents();
+    let step =
+        usize::try_from(case.flops().div_ceil(REFERENCE_OPERATIONS)).unwrap_or(usize::MAX).clamp(1, q_len.max(1));
+    let problem = Problem::of(request).map_err(CliError::Refused)?.every_nth_row(step);
+    let wanted = reference::attention(&problem);
+    let bound = Bound::of(&problem, &wanted);
+    // The last row of each `step`, as the reference takes them.
+    let heads = o.view().to_f64();
+    let rows =
+        heads.chunks(q_len.max(1) * value_dim).flat_map(|head| head.chunks(value_dim).skip(step - 1).step_by(step));
+    let got: Vec<f64> = rows.flatten().copied().collect();
+    Ok(Check::of("o", "f64", &got, &wanted.o, |x| bound.o(x)))
+}
+
+fn width(cases: &[(&'static str, Case)]) -> usize {
+    cases.iter().map(|(_, case)| case.name().len()).max().unwrap_or(0)
+}
+
+fn heading(report: &Report, cases: &[(&'static str, Case)]) -> String {
+    let ceiling = match report.ceiling_gflops {
+        Some(ceiling) => format!(", ceiling {ceiling:.1} GFLOP/s"),
+        None => String::new(),
+    };
+    let device = format!("{} ({}), {} threads{ceiling}", report.device, report.instructions, report.threads);
+    let columns = ["median", "fastest", "slowest", "GFLOP/s", "ceiling", "error", "bound"];
+    let columns: String = columns.iter().map(|column| format!("{column:>11}")).collect();
+    format!("{device}\n{}", paint(FAINT, format!("{:width$}{columns}", "case", width = width(cases))))
+}
+
+impl Row {
+    fn line(&self, width: usize) -> String {
+        let percent = self.percent.map_or("-".to_string(), |percent| format!("{percent:.1}%"));
+        let [median, fastest, slowest] = [self.seconds, self.fastest, self.slowest].map(output::duration);
+        let line = format!(
+            "{:width$}{median:>11}{fastest:>11}{slowest:>11}{:>11.1}{percent:>11}{:>11.1e}{:>11.1e}",
+            self.case, self.gflops, self.check.error, self.check.bound
+        );
+        match self.check.holds {
+            true => line,
+            false => format!("{line} {}", paint(BAD, "outside of the bound")),
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "a number of seconds is needed".to_string())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}

@@ -1,0 +1,204 @@
+//! What can go wrong on the command line, and the exit code of each.
+
+use std::path::PathBuf;
+use tilewright::lang::EntryError;
+use tilewright::prelude::{AttentionError, LaunchError, TensorError};
+
+/// Anything that ends a command without its result. Nothing has been written to the output then.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CliError {
+    /// A flag of the command line that this version does not serve yet.
+    #[error("`{flag}` is not served by this version of tile")]
+    LaterFlag {
+        /// With its dashes, and its value where only some values are refused.
+        flag: String,
+        /// What works instead.
+        instead: &'static str,
+    },
+    /// An input that cannot be opened or read.
+    #[error("cannot read {}: {reason}", path.display())]
+    Unreadable {
+        /// The input.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// An input that is not a whole safetensors file.
+    #[error("{} is not a safetensors file: {reason}", path.display())]
+    Foreign {
+        /// The input.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A tensor that must be there.
+    #[error("tensor `{name}` is missing; the file has {}", list(found))]
+    MissingTensor {
+        /// The tensor's name.
+        name: &'static str,
+        /// The names that are there.
+        found: Vec<String>,
+    },
+    /// A tensor whose name means nothing here, so that a typo is not ignored.
+    #[error("tensor `{}` is unknown", name.escape_debug())]
+    UnknownTensor {
+        /// The tensor's name.
+        name: String,
+    },
+    /// A tensor that this version does not serve yet.
+    #[error("tensor `{}` is not served by this version of tile", name.escape_debug())]
+    LaterTensor {
+        /// The tensor's name.
+        name: String,
+    },
+    /// A tensor of a wrong shape, element type or content.
+    #[error("tensor `{name}` is {got}; {wanted} is needed")]
+    Tensor {
+        /// The tensor's name.
+        name: String,
+        /// What it is.
+        got: String,
+        /// What would do.
+        wanted: String,
+    },
+    /// A request that the library refuses.
+    #[error("{0}")]
+    Refused(AttentionError),
+    /// Values that specialise no kernel.
+    #[error(transparent)]
+    Spec(#[from] EntryError),
+    /// A name of a kernel or pass that is not in the library.
+    #[error("{what} `{name}` is unknown; there are {}", list(known))]
+    UnknownName {
+        /// What the name names.
+        what: &'static str,
+        /// The name given.
+        name: String,
+        /// The names that would do.
+        known: Vec<String>,
+    },
+    /// A device that this machine or this build does not have.
+    #[error("device `{device}` is absent: {reason}")]
+    AbsentDevice {
+        /// The device's name.
+        device: &'static str,
+        /// Why.
+        reason: &'static str,
+    },
+    /// An output that cannot be written.
+    #[error("cannot write {}: {reason}", path.display())]
+    Unwritable {
+        /// The output.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// A run that failed after it was accepted.
+    #[error("the run failed: {0}")]
+    Failed(String),
+    /// Results outside of their error bound.
+    #[error("outside of the error bound: {}", names.join(", "))]
+    Miss {
+        /// Which.
+        names: Vec<String>,
+    },
+    /// Cases of the library that were refused, did not run or gave a wrong result.
+    #[error("{failed} of {of} cases failed")]
+    CasesFailed {
+        /// How many.
+        failed: usize,
+        /// Cases that ran.
+        of: usize,
+    },
+    /// A filter that leaves no case.
+    #[error("no case holds `{filter}`; there are {of}")]
+    NoCase {
+        /// As given.
+        filter: String,
+        /// How many cases there are.
+        of: usize,
+    },
+    /// A setting that cannot be read, or that does not go with another.
+    #[error("`{text}` does not fit; {wanted} is needed")]
+    Setting {
+        /// As given.
+        text: String,
+        /// What would do.
+        wanted: &'static str,
+    },
+}
+
+impl CliError {
+    /// 2 for bad usage, input or combination; 1 for an absent device, an unwritable output or a failed run.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            CliError::LaterFlag { .. }
+            | CliError::Unreadable { .. }
+            | CliError::Foreign { .. }
+            | CliError::MissingTensor { .. }
+            | CliError::UnknownTensor { .. }
+            | CliError::LaterTensor { .. }
+            | CliError::Tensor { .. }
+            | CliError::Refused(_)
+            | CliError::Spec(_)
+            | CliError::UnknownName { .. }
+            | CliError::NoCase { .. }
+            | CliError::Setting { .. } => 2,
+            CliError::AbsentDevice { .. }
+            | CliError::Unwritable { .. }
+            | CliError::Failed(_)
+            | CliError::Miss { .. }
+            | CliError::CasesFailed { .. } => 1,
+        }
+    }
+
+    /// The next step, where there is one that the message does not already say.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            CliError::LaterFlag { instead, .. } => Some((*instead).to_string()),
+            CliError::Foreign { .. } => Some("write it with the safetensors library of your framework".to_string()),
+            CliError::UnknownTensor { .. } | CliError::MissingTensor { .. } => {
+                Some("tensors are q, k, v, and optionally kv_len, o and lse".to_string())
+            }
+            CliError::LaterTensor { .. } => {
+                Some("leave the tensor out; q, k, v, kv_len, o and lse are read".to_string())
+            }
+            CliError::AbsentDevice { .. } => Some("`tile devices` lists those that are present".to_string()),
+            CliError::NoCase { .. } => Some("`--list` names them".to_string()),
+            CliError::Miss { .. } => Some(
+                "nothing was written; compare the flags with those that the expected tensors were made with"
+                    .to_string(),
+            ),
+            CliError::Unreadable { .. }
+            | CliError::Tensor { .. }
+            | CliError::Refused(_)
+            | CliError::Spec(_)
+            | CliError::UnknownName { .. }
+            | CliError::Setting { .. }
+            | CliError::Unwritable { .. }
+            | CliError::CasesFailed { .. }
+            | CliError::Failed(_) => None,
+        }
+    }
+}
+
+impl From<LaunchError> for CliError {
+    fn from(error: LaunchError) -> CliError {
+        CliError::Failed(error.to_string())
+    }
+}
+
+impl From<TensorError> for CliError {
+    fn from(error: TensorError) -> CliError {
+        CliError::Failed(error.to_string())
+    }
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() {
+        return "none".to_string();
+    }
+    // Names come from files: line ends and escape sequences must not reach a terminal.
+    names.iter().map(|name| name.escape_debug().to_string()).collect::<Vec<_>>().join(", ")
+}

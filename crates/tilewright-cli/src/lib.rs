@@ -1,0 +1,95 @@
+//! The command line `tile` as a library, for binaries with kernels, features and cases of their own.
+//!
+//! A binary passes its own [`Library`]; `test`, `bench` and `inspect` know nothing but that list.
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//! use tilewright::attention::cases::Case;
+//! use tilewright::attention::{Causal, KernelEntry, library};
+//! use tilewright::lang::prelude::*;
+//!
+//! /// Doubles `width` elements a program.
+//! #[kernel(entry(E in [f32, f16]))]
+//! fn double<E: Float>(x: View<E, 1>, y: ViewMut<E, 1>, width: usize) {
+//!     let [block] = program_id();
+//!     y.store(block * width, x.load(block * width, [width]) * 2.0);
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     let mut library = library();
+//!     // `inspect double --types f16 --set width=8`
+//!     library.entries.push(KernelEntry::new(&DOUBLE, "doubles what it reads"));
+//!     // `test my_shape` and `bench my_shape`: attention as one's own model calls it.
+//!     let mine = || vec![Case::new("my_shape").heads(24, 8).lengths(512, 512).dims(80, 80).feature(Causal)];
+//!     let attention = library.entries[0];
+//!     library.entries[0] = KernelEntry { cases: mine, benches: mine, ..attention };
+//!     tilewright_cli::main(library)
+//! }
+//! ```
+
+mod attend;
+mod bench;
+mod check;
+mod devices;
+mod error;
+mod inspect;
+mod output;
+mod request;
+mod tensors;
+mod test;
+
+use clap::Parser;
+use std::ffi::OsString;
+use std::process::ExitCode;
+use tilewright::attention::Library;
+
+/// Attention kernels written once in Rust.
+#[derive(Parser, Debug)]
+#[command(name = "tile", version, about, subcommand_required = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Command {
+    Attend(attend::Args),
+    Bench(bench::Args),
+    Test(test::Args),
+    Inspect(inspect::Args),
+    Devices(devices::Args),
+}
+
+/// Runs the command that the process was started with, with the kernels of this library: the whole `main` of a binary.
+///
+/// 0 is success; 2 is bad usage, input or combination; 1 is an absent device, an unwritable output, a failed run, or a
+/// result outside of its error bound.
+pub fn main(library: Library) -> ExitCode {
+    run(&library, std::env::args_os())
+}
+
+/// Runs the command of these arguments, the first of which is the binary's name. Exit codes are those of [`main`].
+pub fn run<T: Into<OsString> + Clone>(library: &Library, arguments: impl IntoIterator<Item = T>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(usage) => {
+            // Nowhere is left to say that the terminal is closed.
+            let _ = usage.print();
+            return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2));
+        }
+    };
+    let result = match &cli.command {
+        Command::Attend(args) => attend::run(args),
+        Command::Bench(args) => bench::run(args, library),
+        Command::Test(args) => test::run(args, library),
+        Command::Inspect(args) => inspect::run(args, library),
+        Command::Devices(args) => devices::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::report(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

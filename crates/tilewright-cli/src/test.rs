@@ -1,0 +1,121 @@
+//! `tile test`: every case of the library on every device present.
+
+use crate::devices::{self, DeviceName};
+use crate::error::CliError;
+use crate::output::{self, BAD, FAINT, GOOD, Progress, paint};
+use serde::Serialize;
+use tilewright::attention::cases::Case;
+use tilewright::attention::{KernelEntry, Library};
+use tilewright::prelude::Device;
+
+/// Runs the cases of the library and compares each result with f64.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Only cases whose kernel or name holds this text.
+    filter: Option<String>,
+    /// Only on this device.
+    #[arg(long, value_enum)]
+    device: Option<DeviceName>,
+    /// Name the cases and run none.
+    #[arg(long)]
+    list: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Row {
+    device: &'static str,
+    kernel: &'static str,
+    case: String,
+    passed: bool,
+    #[serde(flatten)]
+    result: Outcome,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Outcome {
+    Passed { error: f64, bound: f64, compared: usize },
+    Failed { reason: String },
+}
+
+/// Runs the command.
+pub fn run(args: &Args, library: &Library) -> Result<(), CliError> {
+    let devices = devices::present(args.device)?;
+    let cases = matching(library, args.filter.as_deref(), |entry| (entry.cases)())?;
+    if args.list {
+        return list(&cases, args.json);
+    }
+    let progress = Progress::new("cases", devices.len() * cases.len());
+    let mut rows = Vec::new();
+    for device in &devices {
+        for (kernel, case) in &cases {
+            let row = run_one(device, kernel, case);
+            if let (false, Outcome::Failed { reason }) = (args.json, &row.result) {
+                progress.line(format!("{} on {}: {reason}", paint(BAD, "failed"), row.device))?;
+            }
+            rows.push(row);
+            progress.step();
+        }
+    }
+    drop(progress);
+
+    let failed: Vec<&Row> = rows.iter().filter(|row| !row.passed).collect();
+    if args.json {
+        output::json(&rows)?;
+    } else {
+        for device in devices.iter().map(|d| d.info().name) {
+            let of_device = rows.iter().filter(|row| row.device == device);
+            let passed = of_device.clone().filter(|row| row.passed).count();
+            let failed = of_device.count() - passed;
+            let style = if failed == 0 { GOOD } else { BAD };
+            output::line(paint(style, format!("{device}: {passed} passed, {failed} failed")))?;
+        }
+    }
+    match failed.is_empty() {
+        true => Ok(()),
+        false => Err(CliError::CasesFailed { failed: failed.len(), of: rows.len() }),
+    }
+}
+
+/// The cases of all kernels whose kernel or name holds `filter`; one whose name is `filter` stands alone.
+///
+/// # Errors
+/// [`CliError::NoCase`].
+pub fn matching(
+    library: &Library,
+    filter: Option<&str>,
+    cases: impl Fn(&KernelEntry) -> Vec<Case>,
+) -> Result<Vec<(&'static str, Case)>, CliError> {
+    let all = library.entries.iter().flat_map(|entry| cases(entry).into_iter().map(|case| (entry.name(), case)));
+    let mut all: Vec<(&'static str, Case)> = all.collect();
+    let of = all.len();
+    if let Some(filter) = filter {
+        let exact = all.iter().any(|(_, case)| case.name() == filter);
+        all.retain(|(kernel, case)| {
+            case.name() == filter || (!exact && format!("{kernel} {}", case.name()).contains(filter))
+        });
+    }
+    match all.is_empty() {
+        true => Err(CliError::NoCase { filter: filter.unwrap_or_default().to_string(), of }),
+        false => Ok(all),
+    }
+}
+
+/// Names the cases.
+pub fn list(cases: &[(&'static str, Case)], json: bool) -> Result<(), CliError> {
+    if json {
+        return output::json(&cases.iter().map(|(_, case)| case.name()).collect::<Vec<_>>());
+    }
+    cases.iter().try_for_each(|(kernel, case)| output::line(format!("{} {}", paint(FAINT, kernel), case.name())))
+}
+
+fn run_one(device: &Device, kernel: &'static str, case: &Case) -> Row {
+    let (passed, result) = match case.run(device) {
+        Ok(report) => (true, Outcome::Passed { error: report.error, bound: report.bound, compared: report.compared }),
+        Err(error) => (false, Outcome::Failed { reason: error.to_string() }),
+    };
+    Row { device: device.info().name, kernel, case: case.name(), passed, result }
+}

@@ -1,0 +1,183 @@
+//! The sample, and `tile devices`, `inspect`, `test` and `bench`.
+
+mod support;
+
+use serde_json::Value;
+use std::path::Path;
+use support::{Outcome, Tensors, tile};
+
+const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/smollm2_layer14.safetensors");
+
+fn json(args: &[&str]) -> Value {
+    let outcome = ok(args);
+    serde_json::from_str(&outcome.stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {}", outcome.stdout))
+}
+
+fn ok(args: &[&str]) -> Outcome {
+    let outcome = tile(args);
+    assert_eq!(outcome.code, Some(0), "{args:?}: {outcome:?}");
+    assert!(!outcome.stdout.contains('\x1b'), "colour without a terminal: {}", outcome.stdout);
+    outcome
+}
+
+fn fails(args: &[&str], code: i32, needle: &str) {
+    let outcome = tile(args);
+    assert_eq!(outcome.code, Some(code), "{args:?}: {outcome:?}");
+    assert!(outcome.stderr.contains(needle), "{args:?}: {needle:?} is not in {:?}", outcome.stderr);
+    assert_eq!(outcome.stderr.matches("error:").count(), 1, "{}", outcome.stderr);
+}
+
+/// `text` with every number and unit of time replaced, and spaces run together: what stays when a machine or a measurement changes.
+fn shape(text: &str) -> String {
+    let words = text.lines().map(|line| line.split_whitespace().map(word).collect::<Vec<_>>().join(" "));
+    words.collect::<Vec<_>>().join("\n")
+}
+
+fn word(word: &str) -> String {
+    let number = word.trim_matches(['(', ')', ',', ';']);
+    if let Some((name, value)) =
+        number.split_once('=').filter(|(_, value)| value.trim_end_matches(':').parse::<f64>().is_ok())
+    {
+        return word.replace(&format!("{name}={value}"), &format!("{name}=N"));
+    }
+    match number {
+        "s" | "ms" | "us" => word.replace(number, "T"),
+        _ if number.parse::<f64>().is_ok() => word.replace(number, "N"),
+        _ => word.to_string(),
+    }
+}
+
+#[test]
+fn the_sample_gives_its_own_o_and_lse_on_every_device() {
+    assert!(std::fs::metadata(SAMPLE).expect("the sample").len() < 1_000_000);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("out.safetensors");
+    let out = out.to_str().expect("a path in UTF-8");
+    for device in ["cpu", "interp"] {
+        let report = json(&["attend", SAMPLE, "-o", out, "--causal", "--lse", "--device", device, "--json"]);
+        let checks = report["checks"].as_array().expect("checks");
+        assert_eq!(checks.len(), 2, "{report}");
+        for check in checks {
+            assert_eq!(check["holds"], true, "{check}");
+            assert_eq!(check["against"], "file");
+            let elements = if check["tensor"] == "o" { 9 * 160 * 64 } else { 9 * 160 };
+            assert_eq!(check["compared"], elements);
+        }
+        assert_eq!(Tensors::read(Path::new(out)).names(), ["lse", "o"]);
+    }
+}
+
+#[test]
+fn the_sample_without_its_mask_is_a_miss() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("out.safetensors");
+    fails(&["attend", SAMPLE, "-o", out.to_str().expect("UTF-8")], 1, "outside of the error bound: o, lse");
+    assert!(!out.exists());
+}
+
+#[test]
+fn attend_says_what_ran_and_how_far_off_it_is() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("out.safetensors");
+    let out = out.to_str().expect("UTF-8");
+    let outcome = ok(&["attend", SAMPLE, "-o", out, "--causal", "--explain", "--device", "interp"]);
+    insta::assert_snapshot!(shape(&outcome.stdout));
+    assert_eq!(outcome.stderr, "");
+}
+
+#[test]
+fn devices_lists_what_is_present_and_what_is_not() {
+    let rows = json(&["devices", "--json"]);
+    let rows = rows.as_array().expect("rows");
+    let names: Vec<&Value> = rows.iter().map(|row| &row["name"]).collect();
+    assert_eq!(names, ["cpu", "cuda", "metal", "interp"]);
+    for row in rows {
+        let name = row["name"].as_str().expect("a name");
+        assert_eq!(row["present"], ["cpu", "interp"].contains(&name));
+    }
+    assert_eq!(ok(&["devices"]).stdout.lines().count(), 4);
+}
+
+#[test]
+fn inspect_prints_a_kernel_after_any_pass() {
+    assert!(ok(&["inspect"]).stdout.contains("attention_forward"));
+    for after in ["trace", "common", "dead"] {
+        let flags =
+            ["inspect", "attention_forward", "--after", after, "--set", "features=causal", "--types", "f32,f16"];
+        let text = ok(&flags).stdout;
+        assert!(text.contains("attention_forward") && text.contains("f16"), "{text}");
+    }
+    let stats = json(&["inspect", "attention_forward", "--stats", "--json", "--set", "head_dim=64", "--set=rows=32"]);
+    assert_eq!(stats["ops"]["dot"], 2, "{stats}");
+    assert!(stats["specialisation"].as_str().expect("text").contains("rows=32"), "{stats}");
+    let count = |after| json(&["inspect", "attention_forward", "--after", after, "--json"])["instructions"].as_u64();
+    assert!(count("trace") > count("dead"));
+}
+
+#[test]
+fn inspect_refuses_what_it_does_not_know() {
+    fails(&["inspect", "attention_backward"], 2, "kernel `attention_backward` is unknown; there are attention_forward");
+    fails(&["inspect", "attention_forward", "--after", "fuse_all"], 2, "pass `fuse_all` is unknown");
+    fails(
+        &["inspect", "attention_forward", "--set", "tiles=3"],
+        2,
+        "`tiles` is no specialisation value of this kernel; it has E, C, rows",
+    );
+    fails(&["inspect", "attention_forward", "--set", "rows"], 2, "NAME=VALUE");
+    fails(&["inspect", "attention_forward", "--set", "rows=many"], 2, "`rows`: `many` is no usize");
+    let window = ["inspect", "attention_forward", "--set", "features=causal+window"];
+    fails(&window, 2, "`features`: `window` is no feature; there are none, causal");
+    fails(&["inspect", "attention_forward", "--types", "f32,f32,f32"], 2, "--types f32,f32,f32");
+    fails(&["inspect", "attention_forward", "--set", "rows=0"], 2, "rows");
+    fails(&["inspect", "attention_forward", "--types", "f16,f32"], 2, "f16");
+    fails(&["inspect", "attention_forward", "--types", "i32"], 2, "`E` is one of f32, f16, bf16, not `i32`");
+    fails(&["inspect", "attention_forward", "--emit", "cuda"], 2, "`--emit cuda` is not served by this version");
+    fails(&["inspect", "attention_forward", "--set", "head_dim=1000"], 2, "1000");
+}
+
+#[test]
+fn test_runs_the_cases_that_hold_the_filter() {
+    let rows = json(&["test", "causal_square", "--json"]);
+    let rows = rows.as_array().expect("rows");
+    assert_eq!(rows.len(), 6, "three types on two devices: {rows:?}");
+    for row in rows {
+        assert_eq!(row["passed"], true, "{row}");
+        assert!(row["compared"].as_u64().expect("a count") > 0, "{row}");
+    }
+    assert_eq!(ok(&["test", "causal_square", "--device", "cpu"]).stdout, "cpu: 3 passed, 0 failed\n");
+    assert_eq!(ok(&["test", "causal_square/f32", "--list"]).stdout, "attention_forward causal_square/f32\n");
+    fails(&["test", "no such case"], 2, "no case holds `no such case`");
+    fails(&["test", "--device", "cuda"], 1, "device `cuda` is absent");
+}
+
+#[test]
+fn bench_measures_a_case_and_checks_it() {
+    let args = ["bench", "verify_d128_4096/f32", "--seconds", "0"];
+    let report = json(&[&args[..], &["--json", "-", "--threads", "1"]].concat());
+    assert!(report["ceiling_gflops"].as_f64().expect("a rate") > 0.0, "{report}");
+    assert_eq!(report["threads"], 1);
+    let row = &report["rows"][0];
+    assert_eq!(report["rows"].as_array().expect("rows").len(), 1);
+    assert!(row["seconds"].as_f64().expect("a time") > 0.0 && row["gflops"].as_f64().expect("a rate") > 0.0, "{row}");
+    assert_eq!((&row["check"]["holds"], &row["features"]), (&true.into(), &"causal".into()), "{row}");
+    // 8 drafts over 4096 keys see 4089 to 4096 of them.
+    assert_eq!(row["flops"], 4 * 32 * 128 * (4089..=4096).sum::<u64>());
+
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("bench.json");
+    let file = file.to_str().expect("UTF-8");
+    let table = ok(&[&args[..], &["--json", file]].concat()).stdout;
+    assert!(table.contains("GFLOP/s") && table.contains("verify_d128_4096/f32"), "{table}");
+    let saved: Value = serde_json::from_slice(&std::fs::read(file).expect("the file")).expect("JSON");
+    assert_eq!(saved["rows"][0]["case"], "verify_d128_4096/f32");
+}
+
+#[test]
+fn bench_refuses_what_it_cannot_do() {
+    fails(&["bench", "no such case"], 2, "no case holds `no such case`");
+    fails(&["bench", "verify", "--device", "metal"], 1, "device `metal` is absent");
+    fails(&["bench", "verify_d128_4096/f32", "--json", "absent/bench.json"], 1, "cannot write absent/bench.json");
+    fails(&["bench", "--threads", "0"], 2, "--threads");
+    fails(&["bench", "--threads", "2", "--device", "interp"], 2, "`--threads 2` does not fit");
+    fails(&["bench", "--seconds=-1"], 2, "--seconds");
+}

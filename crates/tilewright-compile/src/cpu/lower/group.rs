@@ -1,0 +1,102 @@
+//! Fused groups: which results leave the group, and whose buffers they may take over.
+
+use super::{Lowering, Scope, Wish};
+use crate::cpu::forms::Form;
+use crate::cpu::program::{Extent, LaneIndex, Step};
+use crate::cpu::units::Domain;
+use crate::cpu::vector::Fusion;
+use std::collections::HashMap;
+use tilewright_ir::{Inst, ValueId};
+
+impl Lowering<'_> {
+    pub(super) fn group(
+        &mut self,
+        scope: &mut Scope,
+        at: usize,
+        members: &[usize],
+        wishes: &HashMap<ValueId, Wish>,
+        out: &mut Vec<Step>,
+    ) {
+        let all = self.kernel.insts(scope.region);
+        let insts: Vec<&Inst> = members.iter().map(|&m| &all[m]).collect();
+        let fusion = Fusion { domain: Domain::of_group(self, &insts), insts: &insts };
+        let mut outputs = HashMap::new();
+        for (position, inst) in insts.iter().enumerate() {
+            let result = inst.results[0]; // every fusable op has one result
+            let form = Form::Plain(result);
+            let packed = self.forms.packs(result).next().is_some();
+            let inside = insts.iter().flat_map(|i| &i.operands).filter(|&&v| v == result).count();
+            let escapes = scope.last.get(&form).is_some_and(|l| l.unit != at || l.times > inside);
+            if escapes || packed {
+                let lanes = match self.in_place(scope, at, position, &fusion, result, wishes, &outputs) {
+                    Some(lanes) => lanes,
+                    None => self.make(scope, form),
+                };
+                self.lanes.insert(form, lanes);
+                outputs.insert(result, lanes);
+            }
+        }
+        let vector = fusion.emit(self, &outputs);
+        if vector.rows > 1 || vector.cols > 1 {
+            self.stats.fused += insts.len() as u32;
+            self.stats.loops += 1;
+        }
+        out.push(Step::Vector(vector));
+        for inst in &insts {
+            if outputs.contains_key(&inst.results[0]) {
+                self.packs(scope, inst.results[0], None, out);
+            }
+        }
+    }
+
+    /// The lanes of a value that ends in this group before or where `result` is made, and that is read by the same rows.
+    #[expect(clippy::too_many_arguments, reason = "the state of one lowering step")]
+    fn in_place(
+        &mut self,
+        scope: &mut Scope,
+        at: usize,
+        position: usize,
+        fusion: &Fusion<'_>,
+        result: ValueId,
+        wishes: &HashMap<ValueId, Wish>,
+        outputs: &HashMap<ValueId, LaneIndex>,
+    ) -> Option<LaneIndex> {
+        let extent = fusion.extent(self, result);
+        if !matches!(extent, Extent::Full | Extent::Row) {
+            return None;
+        }
+        let fits = |this: &Self, value: ValueId| {
+            let last = scope.last.get(&Form::Plain(value)).copied().unwrap_or_default();
+            this.size(Form::Plain(value)) == this.size(Form::Plain(result))
+                && (last.times == 0 || last.unit < at || (last.unit == at && last.position <= position))
+                && fusion.extent(this, value) == extent
+        };
+        if let Some(wish) = wishes.get(&result)
+            && fits(self, wish.occupant)
+            && !outputs.values().any(|&o| o == wish.place)
+            && self.free_for(scope, wish, at)
+        {
+            scope.hand_over(Form::Plain(wish.occupant), Form::Plain(result));
+            scope.owned.remove(&Form::Plain(result)); // the place belongs to the control flow around
+            return Some(wish.place);
+        }
+        let operands = fusion.insts[..=position].iter().flat_map(|i| &i.operands).copied();
+        let from =
+            operands.filter(|&v| scope.reusable.contains(&Form::Plain(v)) && scope.last.contains_key(&Form::Plain(v)));
+        let from = from.clone().find(|&v| {
+            let ends_here = scope.last.get(&Form::Plain(v)).is_some_and(|l| l.unit == at);
+            ends_here && fits(self, v) && !outputs.contains_key(&v)
+        })?;
+        scope.hand_over(Form::Plain(from), Form::Plain(result));
+        Some(self.plain(from))
+    }
+
+    /// Whether nothing but its occupant lives in a wished place. A value that took the place over may still be there.
+    fn free_for(&self, scope: &Scope, wish: &Wish, at: usize) -> bool {
+        self.lanes.iter().all(|(form, &lanes)| {
+            lanes != wish.place
+                || *form == Form::Plain(wish.occupant)
+                || scope.last.get(form).is_none_or(|l| l.unit < at)
+        })
+    }
+}

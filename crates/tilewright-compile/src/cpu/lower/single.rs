@@ -1,0 +1,197 @@
+//! Instructions that are steps of their own: products, memory, and what passes over a tile in another order.
+
+use super::{Lowering, Scope};
+use crate::cpu::forms::Form;
+use crate::cpu::program::*;
+use crate::cpu::units::Domain;
+use crate::cpu::vector::Fusion;
+use std::collections::HashMap;
+use tilewright_ir::op::{Matmul, Memory, ShapeOp};
+use tilewright_ir::{Inst, Op, Shape, ValueId};
+
+impl Lowering<'_> {
+    pub(super) fn single(&mut self, scope: &mut Scope, at: usize, inst: &Inst, out: &mut Vec<Step>) {
+        if let Some(sum) = inst.results.first().and_then(|&r| self.forms.accumulation(r)) {
+            let result = inst.results[0];
+            let addend = Form::Plain(sum.addend);
+            let ends = scope.last.get(&addend).is_some_and(|l| l.unit == at && l.times == 1);
+            let c = if ends && scope.reusable.contains(&addend) {
+                scope.hand_over(addend, Form::Plain(result));
+                self.lanes.insert(Form::Plain(result), self.plain(sum.addend));
+                self.plain(sum.addend)
+            } else {
+                let src = self.plain(sum.addend);
+                let dst = self.make(scope, Form::Plain(result));
+                out.push(Step::Copy { src, dst, lanes: self.size(addend) as u32 });
+                dst
+            };
+            self.dot(sum.a, sum.b, c, true, result, out);
+            return self.packs(scope, result, None, out);
+        }
+        match &inst.op {
+            Op::Control(op) => self.control(scope, at, inst, op, out),
+            Op::Memory(op) => self.memory(scope, inst, op, out),
+            Op::Matmul(Matmul::Dot) => {
+                let c = self.make(scope, Form::Plain(inst.results[0]));
+                self.dot(inst.operands[0], inst.operands[1], c, false, inst.results[0], out);
+                self.packs(scope, inst.results[0], None, out);
+            }
+            Op::Reduce(op) => {
+                let src = self.plain(inst.operands[0]);
+                let ty = self.kernel.ty(inst.operands[0]);
+                let shape = self.shape(inst.operands[0]);
+                let part = |range: std::ops::Range<usize>| {
+                    shape.extents().skip(range.start).take(range.len()).product::<usize>() as u32
+                };
+                let (outer, extent, inner) =
+                    (part(0..op.axis()), part(op.axis()..op.axis() + 1), part(op.axis() + 1..shape.rank()));
+                let dst = self.make(scope, Form::Plain(inst.results[0]));
+                self.stats.unfused += 1;
+                out.push(Step::Reduce {
+                    op: op.clone(),
+                    lane: ty.elem().into(),
+                    elem: ty.elem(),
+                    src,
+                    dst,
+                    outer,
+                    extent,
+                    inner,
+                });
+                self.packs(scope, inst.results[0], None, out);
+            }
+            Op::ShapeOp(op) => {
+                let src = inst.operands.first().map(|&v| self.plain(v));
+                let dst = self.make(scope, Form::Plain(inst.results[0]));
+                self.stats.unfused += 1;
+                if let Some(src) = src {
+                    out.push(self.moved(op, inst, src, dst));
+                }
+                self.packs(scope, inst.results[0], None, out);
+            }
+            Op::Elementwise(_) => self.spread(scope, inst, out),
+        }
+    }
+
+    fn dot(&mut self, a: ValueId, b: ValueId, c: LaneIndex, accumulate: bool, result: ValueId, out: &mut Vec<Step>) {
+        let (a_shape, c_shape) = (self.shape(a), self.shape(result));
+        let extent = |s: Shape, axis| s.extent(axis).unwrap_or(1) as u32;
+        let (m, n, k) = (extent(c_shape, 0), extent(c_shape, 1), extent(a_shape, 1));
+        let b = self.lanes_of(self.forms.packed(b));
+        self.stats.dots += 1;
+        out.push(Step::Dot(Dot { a: self.plain(a), b, c, m, n, k, accumulate }));
+    }
+
+    fn moved(&self, op: &ShapeOp, inst: &Inst, src: LaneIndex, dst: LaneIndex) -> Step {
+        let (from, to) = (self.shape(inst.operands[0]), self.shape(inst.results[0]));
+        match op {
+            ShapeOp::Transpose => {
+                let Domain { rows, cols } = Domain::of(from);
+                let outer = if from.rank() == 3 { from.extent(0).unwrap_or(1) as u32 } else { 1 };
+                Step::Transpose { src, dst, outer, rows: rows / outer.max(1), cols }
+            }
+            ShapeOp::Broadcast { .. } => Step::Broadcast { src, dst, from: padded(from), to: padded(to) },
+            // The lanes of a reshaped tile are the same.
+            ShapeOp::Reshape { .. } | ShapeOp::Iota { .. } => Step::Copy { src, dst, lanes: to.count() as u32 },
+        }
+    }
+
+    /// An elementwise op whose operands spread over a middle axis: they are repeated first.
+    fn spread(&mut self, scope: &mut Scope, inst: &Inst, out: &mut Vec<Step>) {
+        let result = inst.results[0];
+        let to = self.shape(result);
+        let mut repeated: Vec<(Form, LaneIndex, u64)> = Vec::new();
+        let mut whole = inst.clone();
+        for operand in &mut whole.operands {
+            let from = self.shape(*operand);
+            let known = repeated.iter().any(|(form, _, _)| *form == Form::Plain(*operand));
+            if from.rank() == 0 || from == to || known {
+                continue;
+            }
+            let lanes = to.count() as u64;
+            let dst = self.arena.take(lanes);
+            out.push(Step::Broadcast { src: self.plain(*operand), dst, from: padded(from), to: padded(to) });
+            self.stats.unfused += 1;
+            repeated.push((Form::Plain(*operand), self.plain(*operand), lanes));
+            self.lanes.insert(Form::Plain(*operand), dst);
+        }
+        let dst = self.make(scope, Form::Plain(result));
+        let insts = [&whole];
+        let fusion = Fusion { domain: Domain::of(to), insts: &insts };
+        let mut vector = fusion.emit(self, &HashMap::from([(result, dst)]));
+        // The repeated operands cover the whole domain, whatever their own shape says.
+        let whole_lanes: Vec<LaneIndex> = repeated.iter().map(|(form, _, _)| self.lanes[form]).collect();
+        for op in &mut vector.ops {
+            for src in &mut op.src {
+                if whole_lanes.contains(&src.place.offset) {
+                    *src = Operand {
+                        place: Place { offset: src.place.offset, row_stride: vector.cols },
+                        extent: Extent::Full,
+                    };
+                }
+            }
+        }
+        out.push(Step::Vector(vector));
+        for (form, original, lanes) in repeated {
+            if let Some(temporary) = self.lanes.insert(form, original)
+                && temporary != original
+            {
+                self.arena.give(temporary, lanes);
+            }
+        }
+        self.packs(scope, result, None, out);
+    }
+
+    fn memory(&mut self, scope: &mut Scope, inst: &Inst, op: &Memory, out: &mut Vec<Step>) {
+        let view = self.view_of(inst.operands[0]);
+        let lanes = |this: &Self, from: usize| inst.operands[from..].iter().map(|&v| this.plain(v)).collect::<Vec<_>>();
+        let extents = |shape: Shape| shape.extents().map(|e| e as u32).collect::<Vec<_>>();
+        match op {
+            Memory::Len { axis } => {
+                let dst = self.make(scope, Form::Plain(inst.results[0]));
+                out.push(Step::ViewLen { view, axis: *axis, dst });
+            }
+            Memory::At { axis } => {
+                let index = self.plain(inst.operands[1]);
+                let dst = self.new_view(inst.results[0]);
+                out.push(Step::ViewAt { view, axis: *axis, index, dst });
+            }
+            Memory::Limit { axis } => {
+                let (first, last) = (self.plain(inst.operands[1]), self.plain(inst.operands[2]));
+                let dst = self.new_view(inst.results[0]);
+                out.push(Step::Limit { view, axis: *axis, first, last, dst });
+            }
+            Memory::Load { shape } => {
+                let window = Window { view, origins: lanes(self, 1), extents: extents(*shape) };
+                let result = inst.results[0];
+                if self.forms.needs(Form::Plain(result)) {
+                    let dst = self.make(scope, Form::Plain(result));
+                    out.push(Step::Load { window, dst });
+                    self.packs(scope, result, None, out);
+                } else {
+                    self.packs(scope, result, Some(&window), out);
+                }
+            }
+            Memory::Gather { axis, shape } => {
+                let window = Window { view, origins: lanes(self, 2), extents: extents(*shape) };
+                let indices = self.plain(inst.operands[1]);
+                let dst = self.make(scope, Form::Plain(inst.results[0]));
+                out.push(Step::Gather { window, axis: *axis, indices, dst });
+                self.packs(scope, inst.results[0], None, out);
+            }
+            Memory::Store => {
+                let shape = self.shape(inst.operands[1]);
+                let window = Window { view, origins: lanes(self, 2), extents: extents(shape) };
+                out.push(Step::Store { window, src: self.plain(inst.operands[1]) });
+            }
+        }
+    }
+}
+
+/// Extents of a shape, with leading ones to rank 3.
+fn padded(shape: Shape) -> [u32; 3] {
+    let mut all = [1; 3];
+    for (to, extent) in all.iter_mut().rev().zip(shape.extents().rev()) {
+        *to = extent as u32;
+    }
+    all
+}

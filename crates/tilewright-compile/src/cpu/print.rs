@@ -1,0 +1,124 @@
+//! The text of a program, for `tile inspect` and tests.
+
+use super::program::*;
+use std::fmt;
+use tilewright_ir::Op;
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "program: {} lanes, {} views", self.lanes, self.views)?;
+        for (lane, bits) in &self.constants {
+            writeln!(f, "  @{lane} = {bits:#010x}")?;
+        }
+        block(f, &self.steps, 1)
+    }
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Stats { fused, loops, unfused, dots } = self;
+        let share = 100.0 * f64::from(*fused) / f64::from((fused + unfused).max(1));
+        write!(f, "{fused} of {} tile ops fused ({share:.0}%) in {loops} loops, {dots} products", fused + unfused)
+    }
+}
+
+fn block(f: &mut fmt::Formatter<'_>, steps: &[Step], depth: usize) -> fmt::Result {
+    let pad = "  ".repeat(depth);
+    for step in steps {
+        f.write_str(&pad)?;
+        match step {
+            Step::ProgramId { axis, dst } => writeln!(f, "@{dst} = program_id {axis}")?,
+            Step::ProgramCount { axis, dst } => writeln!(f, "@{dst} = program_count {axis}")?,
+            Step::ViewLen { view, axis, dst } => writeln!(f, "@{dst} = len v{view} axis {axis}")?,
+            Step::ViewAt { view, axis, index, dst } => writeln!(f, "v{dst} = at v{view} axis {axis} [@{index}]")?,
+            Step::Limit { view, axis, first, last, dst } => {
+                writeln!(f, "v{dst} = limit v{view} axis {axis} [@{first}, @{last})")?
+            }
+            Step::Load { window, dst } => writeln!(f, "@{dst} = load {window}")?,
+            Step::Gather { window, axis, indices, dst } => {
+                writeln!(f, "@{dst} = gather {window} axis {axis} at @{indices}")?
+            }
+            Step::Store { window, src } => writeln!(f, "store @{src} to {window}")?,
+            Step::Vector(v) => {
+                writeln!(f, "vector [{}, {}] by {} rows", v.rows, v.cols, v.block_rows)?;
+                for op in &v.ops {
+                    writeln!(f, "{pad}  {op}")?;
+                }
+            }
+            Step::Pack(Pack { source, transposed, k, n, dst }) => {
+                let how = if *transposed { " transposed" } else { "" };
+                match source {
+                    PackSource::Window(window) => writeln!(f, "@{dst} = pack [{k}, {n}]{how} {window}")?,
+                    PackSource::Lanes(src) => writeln!(f, "@{dst} = pack [{k}, {n}]{how} @{src}")?,
+                }
+            }
+            Step::Dot(Dot { a, b, c, m, n, k, accumulate }) => {
+                writeln!(f, "@{c} {} dot [{m}, {k}] x [{k}, {n}] @{a} @{b}", if *accumulate { "+=" } else { "=" })?
+            }
+            Step::Transpose { src, dst, outer, rows, cols } => {
+                writeln!(f, "@{dst} = transpose [{outer}, {rows}, {cols}] @{src}")?
+            }
+            Step::Reduce { op, src, dst, outer, extent, inner, .. } => {
+                writeln!(f, "@{dst} = {op:?} [{outer}, {extent}, {inner}] @{src}")?
+            }
+            Step::Broadcast { src, dst, from, to } => writeln!(f, "@{dst} = broadcast {from:?} to {to:?} @{src}")?,
+            Step::Copy { src, dst, lanes } => writeln!(f, "@{dst} = copy {lanes} @{src}")?,
+            Step::For { first, last, step, counter, body } => {
+                writeln!(f, "for @{counter} in @{first}..@{last} by @{step}")?;
+                block(f, body, depth + 1)?;
+            }
+            Step::If { cond, then, otherwise } => {
+                writeln!(f, "if @{cond}")?;
+                block(f, then, depth + 1)?;
+                if !otherwise.is_empty() {
+                    writeln!(f, "{pad}else")?;
+                    block(f, otherwise, depth + 1)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let origins: Vec<String> = self.origins.iter().map(|o| format!("@{o}")).collect();
+        write!(f, "v{}[{}] {:?}", self.view, origins.join(", "), self.extents)
+    }
+}
+
+impl fmt::Display for MicroOp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match &self.kind {
+            MicroKind::Map { op, .. } => format!("{op:?}").to_lowercase(),
+            MicroKind::Cast { to, .. } => format!("cast {to}"),
+            MicroKind::Bitcast { to, .. } => format!("bitcast {to}"),
+            MicroKind::Copy => "copy".to_string(),
+            MicroKind::IotaRow { .. } => "iota rows".to_string(),
+            MicroKind::IotaCol => "iota cols".to_string(),
+            MicroKind::Reduce { op, .. } => format!("{op:?}").split(' ').next().unwrap_or_default().to_lowercase(),
+        };
+        let count = match &self.kind {
+            MicroKind::Map { op, .. } => Op::from(op.clone()).signature().operands.len(),
+            MicroKind::Cast { .. } | MicroKind::Bitcast { .. } | MicroKind::Copy | MicroKind::Reduce { .. } => 1,
+            MicroKind::IotaRow { .. } | MicroKind::IotaCol => 0,
+        };
+        let operands: Vec<String> = self.src.iter().take(count).map(|s| s.place.to_string()).collect();
+        write!(
+            f,
+            "{} {:?} = {name}{}",
+            self.dst,
+            self.extent,
+            operands.iter().map(|o| format!(" {o}")).collect::<String>()
+        )
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.row_stride {
+            0 => write!(f, "@{}", self.offset),
+            stride => write!(f, "@{}+{stride}r", self.offset),
+        }
+    }
+}

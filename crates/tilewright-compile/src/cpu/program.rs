@@ -1,0 +1,252 @@
+//! What the CPU device executes for each point of the grid.
+
+use tilewright_ir::Elem;
+use tilewright_ir::op::{Elementwise, Reduce};
+
+/// The index of a 32-bit lane in the arena of a thread.
+pub type LaneIndex = u32;
+/// The index of a view in the view table of a thread.
+pub type ViewIndex = u32;
+
+/// What the lowering has to know of the processor.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Target {
+    /// Columns of a packed panel: the width of the microkernel's register block, in lanes.
+    pub panel: u32,
+    /// Lanes of one block register of a fused loop; a few of them should fit the first-level cache.
+    pub block: u32,
+}
+
+/// How the bits of a lane are to be understood.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Lane {
+    /// f32; also f16 and bf16 values, which it holds exactly.
+    Float,
+    /// i32, and i8 sign-extended.
+    Signed,
+    /// u32, and u8 zero-extended.
+    Unsigned,
+    /// All ones or all zeros.
+    Mask,
+}
+
+impl From<Elem> for Lane {
+    fn from(elem: Elem) -> Lane {
+        match elem {
+            Elem::F32 | Elem::F16 | Elem::Bf16 => Lane::Float,
+            Elem::I32 | Elem::I8 => Lane::Signed,
+            Elem::U32 | Elem::U8 => Lane::Unsigned,
+            Elem::Bool => Lane::Mask,
+        }
+    }
+}
+
+/// One tile program.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Program {
+    /// In execution order.
+    pub steps: Vec<Step>,
+    /// Size of the arena.
+    pub lanes: u32,
+    /// Lanes that hold compile-time scalars, and their bits.
+    pub constants: Vec<(LaneIndex, u32)>,
+    /// What each launch argument fills.
+    pub params: Vec<ParamSlot>,
+    /// Size of the view table.
+    pub views: u32,
+    /// How much of the tile arithmetic runs in fused loops.
+    pub stats: Stats,
+}
+
+/// Where a launch argument goes.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum ParamSlot {
+    /// A scalar, rounded to its element type.
+    Scalar(LaneIndex, Elem),
+    /// A view.
+    View(ViewIndex),
+}
+
+/// How the tile ops of a kernel run; scalars and views do not count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Elementwise ops and reductions that run in fused loops.
+    pub fused: u32,
+    /// Fused loops over tiles.
+    pub loops: u32,
+    /// Elementwise ops, reductions and layout changes that pass over memory on their own.
+    pub unfused: u32,
+    /// Products, each a call of the microkernel.
+    pub dots: u32,
+}
+
+/// One step of a program.
+#[derive(Clone, PartialEq, Debug)]
+#[allow(missing_docs, reason = "fields are named after what they are: lanes, views, extents")]
+pub enum Step {
+    /// The place in the grid.
+    ProgramId { axis: u8, dst: LaneIndex },
+    /// The size of the grid.
+    ProgramCount { axis: u8, dst: LaneIndex },
+    /// The length of an axis.
+    ViewLen { view: ViewIndex, axis: u8, dst: LaneIndex },
+    /// One entry of an axis.
+    ViewAt { view: ViewIndex, axis: u8, index: LaneIndex, dst: ViewIndex },
+    /// Narrower bounds of an axis.
+    Limit { view: ViewIndex, axis: u8, first: LaneIndex, last: LaneIndex, dst: ViewIndex },
+    /// A tile from memory.
+    Load { window: Window, dst: LaneIndex },
+    /// A tile from memory, one axis taken at indices.
+    Gather { window: Window, axis: u8, indices: LaneIndex, dst: LaneIndex },
+    /// A tile to memory.
+    Store { window: Window, src: LaneIndex },
+    /// Fused elementwise ops and row reductions.
+    Vector(VectorLoop),
+    /// A matrix into panels for the microkernel.
+    Pack(Pack),
+    /// A product.
+    Dot(Dot),
+    /// `[outer, rows, cols]` to `[outer, cols, rows]`.
+    Transpose { src: LaneIndex, dst: LaneIndex, outer: u32, rows: u32, cols: u32 },
+    /// `[outer, extent, inner]` to `[outer, 1, inner]`.
+    Reduce { op: Reduce, lane: Lane, elem: Elem, src: LaneIndex, dst: LaneIndex, outer: u32, extent: u32, inner: u32 },
+    /// A tile repeated along its axes of extent 1; both shapes padded to rank 3.
+    Broadcast { src: LaneIndex, dst: LaneIndex, from: [u32; 3], to: [u32; 3] },
+    /// Lanes moved.
+    Copy { src: LaneIndex, dst: LaneIndex, lanes: u32 },
+    /// A counted loop over `first, first + step, …` below `last`.
+    For { first: LaneIndex, last: LaneIndex, step: LaneIndex, counter: LaneIndex, body: Vec<Step> },
+    /// A branch.
+    If { cond: LaneIndex, then: Vec<Step>, otherwise: Vec<Step> },
+}
+
+/// A tile-shaped place in a view.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Window {
+    /// The view.
+    pub view: ViewIndex,
+    /// One i32 lane an axis (without the gathered axis for a gather).
+    pub origins: Vec<LaneIndex>,
+    /// One extent an axis.
+    pub extents: Vec<u32>,
+}
+
+/// What a packed matrix is made from.
+#[derive(Clone, PartialEq, Debug)]
+pub enum PackSource {
+    /// Straight from memory.
+    Window(Window),
+    /// From lanes, row-major.
+    Lanes(LaneIndex),
+}
+
+/// A `[k, n]` matrix into panels of [`Target::panel`] columns, each `[k, panel]`, zero past `n`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Pack {
+    /// The matrix: `[k, n]`, or `[n, k]` when transposed.
+    pub source: PackSource,
+    /// Whether the source holds the transpose.
+    pub transposed: bool,
+    /// Rows.
+    pub k: u32,
+    /// Columns.
+    pub n: u32,
+    /// Where the panels go.
+    pub dst: LaneIndex,
+}
+
+/// `c = a b` or `c += a b`, f32.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Dot {
+    /// `[m, k]`, row-major.
+    pub a: LaneIndex,
+    /// Panels of `[k, n]`.
+    pub b: LaneIndex,
+    /// `[m, n]`, row-major.
+    pub c: LaneIndex,
+    /// Rows of the result.
+    pub m: u32,
+    /// Columns of the result.
+    pub n: u32,
+    /// The contracted extent.
+    pub k: u32,
+    /// Whether `c` is added to.
+    pub accumulate: bool,
+}
+
+/// Micro-ops over the rows of one tile domain `[rows, cols]`, a block of rows at a time.
+#[derive(Clone, PartialEq, Debug)]
+pub struct VectorLoop {
+    /// Rows of the domain.
+    pub rows: u32,
+    /// Columns of the domain.
+    pub cols: u32,
+    /// Rows of one block.
+    pub block_rows: u32,
+    /// In order; run for each block.
+    pub ops: Vec<MicroOp>,
+}
+
+/// One op on a block.
+#[derive(Clone, PartialEq, Debug)]
+pub struct MicroOp {
+    /// What is done.
+    pub kind: MicroKind,
+    /// Which part of the domain the result covers.
+    pub extent: Extent,
+    /// Where the result goes.
+    pub dst: Place,
+    /// The operands; unused ones repeat the first.
+    pub src: [Operand; 3],
+}
+
+/// What a micro-op does.
+#[derive(Clone, PartialEq, Debug)]
+#[allow(missing_docs, reason = "fields are named after the op's attributes")]
+pub enum MicroKind {
+    /// An elementwise op on lanes of this kind. `wrap` is the 8-bit type that the result wraps to, if any.
+    Map { op: Elementwise, lane: Lane, wrap: Option<Elem> },
+    /// A value of another element type.
+    Cast { from: Elem, to: Elem },
+    /// Bits of another element type.
+    Bitcast { from: Elem, to: Elem },
+    /// The lane itself, repeated as its reach says.
+    Copy,
+    /// The coordinate along the rows (`divide`, then modulo `modulo`) of the domain.
+    IotaRow { divide: u32, modulo: u32 },
+    /// The coordinate along the columns.
+    IotaCol,
+    /// A whole row folded to one lane; `wrap` as for `Map`.
+    Reduce { op: Reduce, lane: Lane, wrap: Option<Elem> },
+}
+
+/// Which part of a `[rows, cols]` domain a value covers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Extent {
+    /// `[rows, cols]`.
+    Full,
+    /// `[rows, 1]`.
+    Row,
+    /// `[1, cols]`; computed with the first block and kept.
+    Col,
+    /// `[1, 1]`; computed with the first block and kept.
+    One,
+}
+
+/// Lanes of a value: at block row `r0` they start at `offset + r0 * row_stride`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// The first lane.
+    pub offset: LaneIndex,
+    /// Lanes between rows of the domain; 0 for block registers and for what every block shares.
+    pub row_stride: u32,
+}
+
+/// An operand and the part of the domain that it covers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Operand {
+    /// Where it is.
+    pub place: Place,
+    /// What it covers.
+    pub extent: Extent,
+}

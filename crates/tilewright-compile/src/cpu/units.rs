@@ -1,0 +1,186 @@
+//! Which instructions of a region run together, in which order.
+//!
+//! Elementwise ops and reductions along the last axis gather into groups over one `[rows, cols]` domain. An instruction
+//! may join a group from further down when nothing that it needs stands between: all of them are pure.
+
+use super::forms::Forms;
+use std::collections::HashSet;
+use tilewright_ir::op::{Control, Elementwise, Memory, Reduce, ShapeOp};
+use tilewright_ir::{Inst, Kernel, Op, RegionId, Shape, Type, ValueId};
+
+/// What becomes one step, by positions in the region.
+#[derive(Debug)]
+pub(super) enum Unit {
+    /// One instruction on its own.
+    Single(usize),
+    /// Instructions fused into one loop, in order.
+    Group(Vec<usize>),
+}
+
+impl Unit {
+    pub fn members(&self) -> &[usize] {
+        match self {
+            Unit::Single(at) => std::slice::from_ref(at),
+            Unit::Group(members) => members,
+        }
+    }
+}
+
+/// The rows and columns that a fused loop walks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Domain {
+    pub rows: u32,
+    pub cols: u32,
+}
+
+impl Domain {
+    /// A tile seen as rows of its last axis.
+    pub fn of(shape: Shape) -> Domain {
+        let cols = shape.extent(shape.rank().wrapping_sub(1)).unwrap_or(1);
+        let rows = shape.extents().rev().skip(1).product::<usize>();
+        Domain { rows: rows as u32, cols: cols as u32 }
+    }
+
+    fn join(self, other: Domain) -> Option<Domain> {
+        let axis = |a: u32, b: u32| match (a, b) {
+            (a, b) if a == b => Some(a),
+            (1, b) => Some(b),
+            (a, 1) => Some(a),
+            _ => None,
+        };
+        Some(Domain { rows: axis(self.rows, other.rows)?, cols: axis(self.cols, other.cols)? })
+    }
+}
+
+/// How an instruction can run.
+enum Way {
+    /// Fused, over a domain with at least these rows and columns.
+    Fused(Domain),
+    /// On uniform scalars; also a fused loop, of one lane.
+    Scalar,
+    /// A view, a number known at launch: cheap, and free to run early.
+    Early,
+    /// On its own, in order.
+    Alone,
+    /// Nothing to run.
+    Nothing,
+}
+
+fn way(kernel: &Kernel, forms: &Forms, inst: &Inst) -> Way {
+    if forms.is_virtual(inst) {
+        return Way::Nothing;
+    }
+    if inst.results.first().is_some_and(|&r| forms.accumulation(r).is_some()) {
+        return Way::Alone;
+    }
+    let result = inst.results.first().and_then(|&r| kernel.ty(r).shape());
+    let mut tiles = inst.operands.iter().chain(&inst.results).filter_map(|&v| kernel.ty(v).shape());
+    let empty = tiles.any(|s| s.count() == 0);
+    let fused = |shape: Shape| match shape.rank() {
+        0 => Way::Scalar,
+        _ if empty => Way::Alone, // a tile without elements has no domain; what it folds to has elements
+        _ => Way::Fused(Domain::of(shape)),
+    };
+    let spread = |shape: Shape| {
+        let fits = inst.operands.iter().all(|&v| kernel.ty(v).shape().is_some_and(|s| spreads_by_rows(s, shape)));
+        if fits { fused(shape) } else { Way::Alone }
+    };
+    match (&inst.op, result) {
+        (Op::Elementwise(Elementwise::Constant { .. }), _) => Way::Nothing,
+        (Op::Elementwise(_) | Op::ShapeOp(ShapeOp::Broadcast { .. }), Some(shape)) => spread(shape),
+        (Op::ShapeOp(ShapeOp::Iota { .. }), Some(shape)) => fused(shape),
+        (Op::Reduce(reduce), _) => match kernel.ty(inst.operands[0]).shape() {
+            Some(shape) if reduce.axis() + 1 == shape.rank() && !drops_nan(reduce, kernel.ty(inst.operands[0])) => {
+                fused(shape)
+            }
+            _ => Way::Alone,
+        },
+        (Op::Control(Control::ProgramId { .. } | Control::ProgramCount { .. }), _)
+        | (Op::Memory(Memory::Len { .. } | Memory::At { .. } | Memory::Limit { .. }), _) => Way::Early,
+        (Op::Elementwise(_) | Op::ShapeOp(_) | Op::Matmul(_) | Op::Memory(_) | Op::Control(_), _) => Way::Alone,
+    }
+}
+
+/// Whether folding one column differs from copying it: the largest and smallest ignore NaN.
+fn drops_nan(reduce: &Reduce, operand: Type) -> bool {
+    let one = operand.shape().is_some_and(|s| s.extent(reduce.axis()) == Some(1));
+    let ignores = match reduce {
+        Reduce::Max { .. } | Reduce::Min { .. } => true,
+        Reduce::Sum { .. } => false,
+    };
+    one && ignores && operand.elem().is_float()
+}
+
+/// Whether a tile of shape `from` spreads over `to` by whole rows, whole columns, both or neither. Only rank 3 can miss.
+fn spreads_by_rows(from: Shape, to: Shape) -> bool {
+    let (f, t) = (Domain::of(from), Domain::of(to));
+    from.rank() == 0 || ((f.rows == t.rows || f.rows == 1) && (f.cols == t.cols || f.cols == 1))
+}
+
+pub(super) fn units(kernel: &Kernel, forms: &Forms, region: RegionId) -> Vec<Unit> {
+    let insts = kernel.insts(region);
+    let ways: Vec<Way> = insts.iter().map(|i| way(kernel, forms, i)).collect();
+    let mut done: Vec<bool> = ways.iter().map(|w| matches!(w, Way::Nothing)).collect();
+    let mut units = Vec::new();
+    for start in 0..insts.len() {
+        if done[start] {
+            continue;
+        }
+        match ways[start] {
+            Way::Fused(domain) => gather(insts, &ways, &mut done, start, domain, &mut units),
+            Way::Scalar => {
+                // Neighbours join: a run of scalar ops is one loop of one lane.
+                let run = (start..insts.len())
+                    .take_while(|&i| done[i] || matches!(ways[i], Way::Scalar))
+                    .filter(|&i| !done[i]);
+                let members: Vec<usize> = run.collect();
+                for &member in &members {
+                    done[member] = true;
+                }
+                units.push(Unit::Group(members));
+            }
+            Way::Early | Way::Alone => {
+                done[start] = true;
+                units.push(Unit::Single(start));
+            }
+            Way::Nothing => {}
+        }
+    }
+    units
+}
+
+/// Fuses what it can from `start` on. Scalars and views that stand between run before the group.
+fn gather(insts: &[Inst], ways: &[Way], done: &mut [bool], start: usize, mut domain: Domain, units: &mut Vec<Unit>) {
+    let mut members = Vec::new();
+    let mut early: Vec<Unit> = Vec::new();
+    let mut made: HashSet<ValueId> = HashSet::new(); // by the group
+    let mut skipped: HashSet<ValueId> = HashSet::new(); // by what stays behind
+    for at in start..insts.len() {
+        if done[at] {
+            continue;
+        }
+        let inst = &insts[at];
+        let waits = |on: &HashSet<ValueId>| inst.operands.iter().any(|v| on.contains(v));
+        let joined = match ways[at] {
+            Way::Fused(other) if !waits(&skipped) => domain.join(other),
+            _ => None,
+        };
+        if let Some(joined) = joined {
+            domain = joined;
+            made.extend(&inst.results);
+            members.push(at);
+            done[at] = true;
+        } else if matches!(ways[at], Way::Scalar | Way::Early) && !waits(&skipped) && !waits(&made) {
+            match (&ways[at], early.last_mut()) {
+                (Way::Scalar, Some(Unit::Group(run))) => run.push(at),
+                (Way::Scalar, _) => early.push(Unit::Group(vec![at])),
+                _ => early.push(Unit::Single(at)),
+            }
+            done[at] = true;
+        } else {
+            skipped.extend(&inst.results);
+        }
+    }
+    units.extend(early);
+    units.push(Unit::Group(members));
+}

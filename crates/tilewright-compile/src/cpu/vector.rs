@@ -1,0 +1,166 @@
+//! From a group of instructions to the micro-ops of a fused loop.
+
+use super::forms::Form;
+use super::lower::Lowering;
+use super::program::{Extent, Lane, LaneIndex, MicroKind, MicroOp, Operand, Place, VectorLoop};
+use super::units::Domain;
+use std::collections::HashMap;
+use tilewright_ir::op::{Elementwise, ShapeOp};
+use tilewright_ir::{Elem, Inst, Op, Shape, ValueId};
+
+impl Extent {
+    fn of(shape: Shape, domain: Domain) -> Extent {
+        let own = Domain::of(shape);
+        match (own.rows == domain.rows, own.cols == domain.cols) {
+            (true, true) => Extent::Full,
+            (true, false) => Extent::Row,
+            (false, true) => Extent::Col,
+            (false, false) => Extent::One,
+        }
+    }
+}
+
+impl Domain {
+    /// The smallest domain of a group.
+    pub(super) fn of_group(lowering: &Lowering<'_>, insts: &[&Inst]) -> Domain {
+        let shapes = insts
+            .iter()
+            .flat_map(|i| i.operands.iter().chain(&i.results))
+            .filter_map(|&v| lowering.kernel.ty(v).shape());
+        shapes
+            .map(Domain::of)
+            .fold(Domain { rows: 1, cols: 1 }, |a, b| Domain { rows: a.rows.max(b.rows), cols: a.cols.max(b.cols) })
+    }
+
+    /// Lanes of a value of this extent in a tile.
+    fn lanes(self, extent: Extent, rows: u32) -> u64 {
+        match extent {
+            Extent::Full => u64::from(rows) * u64::from(self.cols),
+            Extent::Row => rows.into(),
+            Extent::Col => self.cols.into(),
+            Extent::One => 1,
+        }
+    }
+
+    fn row_stride(self, extent: Extent) -> u32 {
+        match extent {
+            Extent::Full => self.cols,
+            Extent::Row => 1,
+            Extent::Col | Extent::One => 0,
+        }
+    }
+}
+
+/// A fused loop under construction.
+pub(super) struct Fusion<'f> {
+    pub domain: Domain,
+    pub insts: &'f [&'f Inst],
+}
+
+impl Fusion<'_> {
+    pub fn extent(&self, lowering: &Lowering<'_>, value: ValueId) -> Extent {
+        Extent::of(lowering.kernel.ty(value).shape().unwrap_or(Shape::SCALAR), self.domain)
+    }
+
+    /// Where an operand or result that lives in a buffer is.
+    fn buffer(&self, extent: Extent, offset: LaneIndex) -> Place {
+        Place { offset, row_stride: self.domain.row_stride(extent) }
+    }
+
+    /// Emits the loop. `outputs` says which results live in buffers, all others become block registers.
+    pub fn emit(&self, lowering: &mut Lowering<'_>, outputs: &HashMap<ValueId, LaneIndex>) -> VectorLoop {
+        let Domain { rows, cols } = self.domain;
+        let block_rows = (lowering.target.block / cols.max(1)).clamp(1, rows.max(1));
+        let mut places: HashMap<ValueId, Place> = HashMap::new();
+        for (&value, &offset) in outputs {
+            places.insert(value, self.buffer(self.extent(lowering, value), offset));
+        }
+        let mut last_use: HashMap<ValueId, usize> = HashMap::new();
+        for (at, inst) in self.insts.iter().enumerate() {
+            last_use.extend(inst.operands.iter().map(|&v| (v, at)));
+        }
+        // What every block shares comes first: a lane given back by a block register would be overwritten by the next block.
+        let mut taken: Vec<(LaneIndex, u64)> = Vec::new();
+        for &value in self.insts.iter().flat_map(|i| &i.results) {
+            let extent = self.extent(lowering, value);
+            if matches!(extent, Extent::Col | Extent::One) && !places.contains_key(&value) {
+                let lanes = self.domain.lanes(extent, block_rows);
+                let offset = lowering.arena.take(lanes);
+                taken.push((offset, lanes));
+                places.insert(value, Place { offset, row_stride: 0 });
+            }
+        }
+        let mut registers: HashMap<ValueId, (LaneIndex, u64)> = HashMap::new();
+        let mut ops = Vec::new();
+        for (at, inst) in self.insts.iter().enumerate() {
+            let result = inst.results[0]; // every fusable op has one result
+            let extent = self.extent(lowering, result);
+            let dst = *places.entry(result).or_insert_with(|| {
+                let lanes = self.domain.lanes(extent, block_rows);
+                let offset = lowering.arena.take(lanes);
+                registers.insert(result, (offset, lanes));
+                Place { offset, row_stride: 0 }
+            });
+            let operand = |value: ValueId| {
+                let extent = self.extent(lowering, value);
+                let place = places.get(&value).copied();
+                let place = place.unwrap_or_else(|| self.buffer(extent, lowering.lanes_of(Form::Plain(value))));
+                Operand { place, extent }
+            };
+            let operands: Vec<Operand> = inst.operands.iter().map(|&v| operand(v)).collect();
+            let first = operands.first().copied().unwrap_or(Operand { place: dst, extent });
+            let get = |i: usize| operands.get(i).copied().unwrap_or(first);
+            ops.push(MicroOp {
+                kind: self.kind(lowering, inst, first.extent),
+                extent,
+                dst,
+                src: [first, get(1), get(2)],
+            });
+            for &value in inst.operands.iter().chain(&inst.results) {
+                if last_use.get(&value).copied().unwrap_or(at) == at
+                    && let Some((offset, lanes)) = registers.remove(&value)
+                {
+                    lowering.arena.give(offset, lanes);
+                }
+            }
+        }
+        for (offset, lanes) in taken {
+            lowering.arena.give(offset, lanes);
+        }
+        VectorLoop { rows, cols, block_rows, ops }
+    }
+
+    fn kind(&self, lowering: &Lowering<'_>, inst: &Inst, first: Extent) -> MicroKind {
+        let result = lowering.kernel.ty(inst.results[0]);
+        let operand = inst.operands.first().map_or(result, |&v| lowering.kernel.ty(v));
+        let wrap = |elem: Elem| matches!(elem, Elem::I8 | Elem::U8).then_some(elem);
+        match &inst.op {
+            Op::Elementwise(Elementwise::Cast { to }) => MicroKind::Cast { from: operand.elem(), to: *to },
+            Op::Elementwise(Elementwise::Bitcast { to }) => MicroKind::Bitcast { from: operand.elem(), to: *to },
+            Op::Elementwise(op) => {
+                // `select` works on what it chooses from; everything else on its first operand.
+                let lane = Lane::from(if *op == Elementwise::Select { result.elem() } else { operand.elem() });
+                MicroKind::Map { op: op.clone(), lane, wrap: wrap(result.elem()) }
+            }
+            Op::Reduce(op) => match first {
+                Extent::Row | Extent::One if self.domain.cols != 1 => MicroKind::Copy, // one column: nothing to fold
+                _ => MicroKind::Reduce { op: op.clone(), lane: Lane::from(operand.elem()), wrap: wrap(result.elem()) },
+            },
+            Op::ShapeOp(ShapeOp::Iota { axis, shape }) => {
+                let axis = *axis as usize;
+                if axis + 1 == shape.rank() {
+                    return MicroKind::IotaCol;
+                }
+                let inner: usize = shape.extents().skip(axis + 1).rev().skip(1).product();
+                MicroKind::IotaRow {
+                    divide: inner.max(1) as u32,
+                    modulo: shape.extent(axis).unwrap_or(1).max(1) as u32,
+                }
+            }
+            Op::ShapeOp(ShapeOp::Broadcast { .. } | ShapeOp::Reshape { .. } | ShapeOp::Transpose)
+            | Op::Matmul(_)
+            | Op::Memory(_)
+            | Op::Control(_) => MicroKind::Copy, // only `broadcast` of these is ever fused
+        }
+    }
+}

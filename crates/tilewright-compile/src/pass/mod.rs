@@ -1,0 +1,62 @@
+//! Passes from IR to IR. Each is one file; the verifier runs after each in debug builds and in tests.
+
+mod common;
+mod dead;
+
+use tilewright_ir::{Diagnostic, Diagnostics, Kernel};
+
+/// One step of the pipeline.
+#[derive(Clone, Copy)]
+pub struct Pass {
+    /// The name that `tile inspect --after` takes.
+    pub name: &'static str,
+    /// What it does, in a line.
+    pub summary: &'static str,
+    run: fn(&mut Kernel),
+}
+
+/// All passes, in order.
+pub const PASSES: [Pass; 2] = [
+    Pass { name: "common", summary: "computes equal pure expressions once", run: common::run },
+    Pass { name: "dead", summary: "drops what no store depends on", run: dead::run },
+];
+
+impl Pass {
+    /// Runs this pass alone.
+    ///
+    /// # Errors
+    /// In debug builds, what the verifier finds after it: a bug of the pass, which is named.
+    pub fn apply(&self, kernel: &mut Kernel) -> Result<(), Diagnostics> {
+        (self.run)(kernel);
+        if cfg!(debug_assertions) {
+            tilewright_ir::verify::verify(kernel).map_err(|mut found| {
+                for d in &mut found.0 {
+                    d.notes.push(format!("found after pass `{}`: please report this", self.name));
+                }
+                found
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs the passes up to and including the one named `last`, or all.
+///
+/// # Errors
+/// A name that no pass has; what the verifier finds, before the first pass or after one: the latter is a bug of that pass,
+/// which is named.
+pub fn run(mut kernel: Kernel, last: Option<&str>) -> Result<Kernel, Diagnostics> {
+    if let Some(unknown) = last.filter(|name| PASSES.iter().all(|pass| pass.name != *name)) {
+        let names = PASSES.map(|pass| pass.name).join(", ");
+        let problem = Diagnostic::new(format!("no pass is called `{unknown}`")).help(format!("the passes are {names}"));
+        return Err(Diagnostics(vec![problem]));
+    }
+    tilewright_ir::verify::verify(&kernel)?;
+    for pass in PASSES {
+        pass.apply(&mut kernel)?;
+        if last == Some(pass.name) {
+            break;
+        }
+    }
+    Ok(kernel)
+}

@@ -1,0 +1,327 @@
+//! What the CPU lowering makes of kernels: where values live, what is packed, what is fused.
+
+use tilewright_compile::cpu::{PackSource, Program, Step, Target, lower};
+use tilewright_compile::pass;
+use tilewright_ir::text::parse;
+
+const TARGET: Target = Target { panel: 16, block: 1024 };
+
+fn lowered(text: &str) -> Program {
+    let kernel = parse(text).unwrap_or_else(|e| panic!("{e}"));
+    let kernel = pass::run(kernel, None).unwrap_or_else(|e| panic!("{e}"));
+    lower(&kernel, TARGET).expect("small tiles")
+}
+
+/// All steps, nested ones behind the one that holds them.
+fn steps(program: &Program) -> Vec<&Step> {
+    fn walk<'p>(steps: &'p [Step], into: &mut Vec<&'p Step>) {
+        for step in steps {
+            into.push(step);
+            match step {
+                Step::For { body, .. } => walk(body, into),
+                Step::If { then, otherwise, .. } => {
+                    walk(then, into);
+                    walk(otherwise, into);
+                }
+                _ => {}
+            }
+        }
+    }
+    let mut all = Vec::new();
+    walk(&program.steps, &mut all);
+    all
+}
+
+fn count(program: &Program, wanted: impl Fn(&Step) -> bool) -> usize {
+    steps(program).into_iter().filter(|s| wanted(s)).count()
+}
+
+/// Copies of more than one lane: scalars move freely.
+fn tile_copies(program: &Program) -> usize {
+    count(program, |s| matches!(s, Step::Copy { lanes, .. } if *lanes > 1))
+}
+
+fn loop_body(program: &Program) -> &[Step] {
+    let found = program.steps.iter().find_map(|s| match s {
+        Step::For { body, .. } => Some(&body[..]),
+        _ => None,
+    });
+    found.unwrap_or_else(|| panic!("no loop in\n{program}"))
+}
+
+/// Keys and values of two heads of four, a running maximum and an accumulator: attention without masks and scales.
+const ATTENTION: &str = "kernel attention(q: view<f32, 2>, k: view<f32, 2>, v: view<f32, 2>, out o: view<f32, 2>) {
+  %0 = constant value=0 elem=i32
+  %8 = constant value=8 elem=i32
+  %zero = constant value=0 elem=f32
+  %low = constant value=-inf elem=f32
+  %keys = view_len %k axis=0
+  %q1 = load %q, %0, %0 shape=[4, 32]
+  %m0 = broadcast %low shape=[4, 1]
+  %l0 = broadcast %zero shape=[4, 1]
+  %a0 = broadcast %zero shape=[4, 16]
+  %m9, %l9, %a9 = for_range %0, %keys, %8, %m0, %l0, %a0 {
+    (%i: i32, %m: f32[4, 1], %l: f32[4, 1], %acc: f32[4, 16])
+    %k1 = load %k, %i, %0 shape=[8, 32]
+    %kt = transpose %k1
+    %s = dot %q1, %kt
+    %top = reduce_max %s axis=1
+    %m1 = max %m, %top
+    %d = sub %s, %m1
+    %p = exp2 %d
+    %e = sub %m, %m1
+    %r = exp2 %e
+    %sum = reduce_sum %p axis=1
+    %l1 = mul %l, %r
+    %l2 = add %l1, %sum
+    %v1 = load %v, %i, %0 shape=[8, 16]
+    %acc1 = mul %acc, %r
+    %pv = dot %p, %v1
+    %acc2 = add %acc1, %pv
+    yield %m1, %l2, %acc2
+  }
+  %out = div %a9, %l9
+  store %o, %out, %0, %0
+}";
+
+#[test]
+fn the_program_of_a_small_attention_kernel() {
+    let program = lowered(ATTENTION);
+    insta::assert_snapshot!(format!("{program}{}\n", program.stats));
+}
+
+#[test]
+fn the_accumulator_of_a_loop_stays_in_one_place() {
+    let program = lowered(ATTENTION);
+    let mut sums = Vec::new();
+    for step in loop_body(&program) {
+        if let Step::Dot(dot) = step
+            && dot.accumulate
+        {
+            sums.push(dot.c);
+        }
+    }
+    let [sum] = sums[..] else { panic!("{} products accumulate\n{program}", sums.len()) };
+    // The running maximum is compared with its successor, so it has two places and is copied; the accumulator is not.
+    let copies = |s: &Step| matches!(s, Step::Copy { src, dst, lanes } if *lanes > 4 || *src == sum || *dst == sum);
+    assert_eq!(count(&program, copies), 0, "{program}");
+    // What is scaled in the loop and divided after it is what the product adds to.
+    let rescaled = |steps: &[Step]| {
+        steps.iter().any(|s| match s {
+            Step::Vector(v) => v.ops.iter().any(|op| op.src[0].place.offset == sum && op.src[0].place.row_stride == 16),
+            _ => false,
+        })
+    };
+    assert!(rescaled(loop_body(&program)), "{program}");
+    assert!(rescaled(&program.steps), "{program}");
+}
+
+#[test]
+fn a_load_that_only_feeds_products_is_packed_from_memory() {
+    let program = lowered(ATTENTION);
+    let loads: Vec<_> = steps(&program)
+        .into_iter()
+        .filter_map(|s| match s {
+            Step::Load { window, .. } => Some(&window.extents[..]),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(loads, [[4, 32]], "only the left side of a product is lanes\n{program}");
+    let packs: Vec<_> = steps(&program)
+        .into_iter()
+        .filter_map(|s| match s {
+            Step::Pack(pack) => Some((matches!(pack.source, PackSource::Window(_)), pack.transposed, pack.k, pack.n)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(packs, [(true, true, 32, 8), (true, false, 8, 16)], "{program}");
+    assert_eq!(count(&program, |s| matches!(s, Step::Transpose { .. })), 0, "{program}");
+}
+
+#[test]
+fn a_load_that_is_also_used_whole_is_packed_from_its_lanes() {
+    let program = lowered(
+        "kernel k(x: view<f32, 2>, out y: view<f32, 2>) {
+           %0 = constant value=0 elem=i32
+           %a = load %x, %0, %0 shape=[4, 4]
+           %t = transpose %a
+           %p = dot %a, %t
+           %q = add %p, %t
+           store %y, %q, %0, %0
+         }",
+    );
+    assert_eq!(count(&program, |s| matches!(s, Step::Load { .. })), 1, "{program}");
+    let from_lanes = |s: &Step| matches!(s, Step::Pack(p) if p.transposed && matches!(p.source, PackSource::Lanes(_)));
+    assert_eq!(count(&program, from_lanes), 1, "{program}");
+    assert_eq!(count(&program, |s| matches!(s, Step::Transpose { .. })), 1, "{program}");
+}
+
+#[test]
+fn a_tile_from_outside_of_a_loop_is_packed_outside_of_it() {
+    let program = lowered(
+        "kernel k(x: view<f32, 2>, w: view<f32, 2>, out y: view<f32, 2>) {
+           %0 = constant value=0 elem=i32
+           %1 = constant value=1 elem=i32
+           %9 = constant value=9 elem=i32
+           %b = load %w, %0, %0 shape=[4, 4]
+           for_range %0, %9, %1 {
+             (%i: i32)
+             %a = load %x, %i, %0 shape=[1, 4]
+             %p = dot %a, %b
+             store %y, %p, %i, %0
+           }
+         }",
+    );
+    assert_eq!(count(&program, |s| matches!(s, Step::Pack(_))), 1, "{program}");
+    assert!(!loop_body(&program).iter().any(|s| matches!(s, Step::Pack(_))), "{program}");
+}
+
+#[test]
+fn values_that_change_places_go_through_a_temporary() {
+    let program = lowered(
+        "kernel k(x: view<f32, 2>, n: i32, out y: view<f32, 2>, out z: view<f32, 2>) {
+           %0 = constant value=0 elem=i32
+           %1 = constant value=1 elem=i32
+           %a = load %x, %0, %0 shape=[2, 8]
+           %b = load %x, %n, %0 shape=[2, 8]
+           %p, %q = for_range %0, %n, %1, %a, %b {
+             (%i: i32, %u: f32[2, 8], %v: f32[2, 8])
+             yield %v, %u
+           }
+           store %y, %p, %0, %0
+           store %z, %q, %0, %0
+         }",
+    );
+    let copies: Vec<(u32, u32)> = loop_body(&program)
+        .iter()
+        .filter_map(|s| match s {
+            Step::Copy { src, dst, lanes: 16 } => Some((*src, *dst)),
+            _ => None,
+        })
+        .collect();
+    let places: std::collections::BTreeSet<u32> = copies.iter().flat_map(|&(s, d)| [s, d]).collect();
+    assert_eq!(tile_copies(&program), copies.len(), "the loads are made where the loop carries them\n{program}");
+    assert!(places.len() > 2, "two places alone cannot exchange what they hold\n{program}");
+    let loads: Vec<u32> = steps(&program)
+        .into_iter()
+        .filter_map(|s| match s {
+            Step::Load { dst, .. } => Some(*dst),
+            _ => None,
+        })
+        .collect();
+    let [a, b] = loads[..] else { panic!("{} loads\n{program}", loads.len()) };
+    let mut lanes = std::collections::HashMap::from([(a, 'a'), (b, 'b')]);
+    // The copies, on names.
+    for (src, dst) in copies {
+        let held = lanes.get(&src).copied().unwrap_or('?');
+        lanes.insert(dst, held);
+    }
+    assert_eq!((lanes[&a], lanes[&b]), ('b', 'a'), "{program}");
+}
+
+#[test]
+fn a_branch_changes_a_value_in_place() {
+    let program = lowered(
+        "kernel k(x: view<f32, 2>, masked: bool, out y: view<f32, 2>) {
+           %0 = constant value=0 elem=i32
+           %low = constant value=-inf elem=f32
+           %s = load %x, %0, %0 shape=[4, 8]
+           %r = if_else %masked {
+             %row = iota axis=0 shape=[4, 8]
+             %col = iota axis=1 shape=[4, 8]
+             %visible = le %col, %row
+             %t = select %visible, %s, %low
+             yield %t
+           } else {
+             yield %s
+           }
+           %u = exp2 %r
+           store %y, %u, %0, %0
+         }",
+    );
+    assert_eq!(tile_copies(&program), 0, "{program}");
+    let branches = steps(&program).into_iter().find_map(|s| match s {
+        Step::If { then, otherwise, .. } => Some((then, otherwise)),
+        _ => None,
+    });
+    let Some((then, otherwise)) = branches else { panic!("no branch\n{program}") };
+    assert_eq!((then.len(), otherwise.len()), (1, 0), "{program}");
+    let loaded = program.steps.iter().find_map(|s| match s {
+        Step::Load { dst, .. } => Some(*dst),
+        _ => None,
+    });
+    let Step::Vector(vector) = &then[0] else { panic!("not a fused loop\n{program}") };
+    assert_eq!(vector.ops.last().map(|op| op.dst.offset), loaded, "{program}");
+}
+
+#[test]
+fn a_softmax_runs_fused_in_one_loop() {
+    let program = lowered(
+        "kernel softmax(x: view<f32, 2>, out y: view<f32, 2>) {
+           %0 = constant value=0 elem=i32
+           %a = load %x, %0, %0 shape=[16, 64]
+           %m = reduce_max %a axis=1
+           %d = sub %a, %m
+           %e = exp2 %d
+           %l = reduce_sum %e axis=1
+           %o = div %e, %l
+           store %y, %o, %0, %0
+         }",
+    );
+    let stats = program.stats;
+    assert_eq!((stats.fused, stats.loops, stats.unfused, stats.dots), (5, 1, 0, 0), "{program}");
+    assert_eq!(stats.to_string(), "5 of 5 tile ops fused (100%) in 1 loops, 0 products");
+}
+
+#[test]
+fn a_reduction_along_the_rows_is_reported_unfused() {
+    let program = lowered(
+        "kernel k(x: view<f32, 2>, out y: view<f32, 2>) {
+           %0 = constant value=0 elem=i32
+           %a = load %x, %0, %0 shape=[16, 64]
+           %b = add %a, %a
+           %m = reduce_max %b axis=0
+           %d = sub %b, %m
+           store %y, %d, %0, %0
+         }",
+    );
+    let stats = program.stats;
+    assert_eq!((stats.fused, stats.loops, stats.unfused), (2, 2, 1), "{program}");
+    assert_eq!(stats.to_string(), "2 of 3 tile ops fused (67%) in 2 loops, 0 products");
+}
+
+#[test]
+fn a_middle_axis_that_spreads_is_reported_unfused() {
+    let program = lowered(
+        "kernel k(x: view<f32, 3>, out y: view<f32, 3>) {
+           %0 = constant value=0 elem=i32
+           %a = load %x, %0, %0, %0 shape=[2, 1, 8]
+           %b = load %x, %0, %0, %0 shape=[2, 4, 8]
+           %c = add %a, %b
+           store %y, %c, %0, %0, %0
+         }",
+    );
+    assert_eq!(program.stats.unfused, 1, "{program}");
+}
+
+#[test]
+fn lanes_are_used_again_after_their_last_use() {
+    let chain = |n: usize| {
+        let mut text = "kernel k(x: view<f32, 2>, out y: view<f32, 2>) {
+           %0 = constant value=0 elem=i32
+           %t0 = load %x, %0, %0 shape=[16, 16]\n"
+            .to_string();
+        for i in 1..=n {
+            text += &format!("%m{i} = transpose %t{}\n%t{i} = add %m{i}, %m{i}\n", i - 1);
+        }
+        lowered(&format!("{text}store %y, %t{n}, %0, %0\n}}"))
+    };
+    assert_eq!(chain(3).lanes, chain(30).lanes);
+}
+
+#[test]
+fn the_same_kernel_gives_the_same_program() {
+    let (once, again) = (lowered(ATTENTION), lowered(ATTENTION));
+    assert_eq!(once.to_string(), again.to_string());
+    assert_eq!(once, again);
+}

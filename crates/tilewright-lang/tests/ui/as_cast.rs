@@ -1,0 +1,10 @@
+use tilewright_lang::prelude::*;
+
+#[kernel]
+fn f(x: View<f32, 1>, n: Scalar<i32>, o: ViewMut<f32, 1>) {
+    let half = n as f32;
+    let t = x.load(0, [8]) as f64;
+    o.store(0, t);
+}
+
+fn main() {}

@@ -1,0 +1,13 @@
+use tilewright_lang::prelude::*;
+
+#[kernel]
+fn f(x: View<f32, 1>, n: Scalar<i32>, o: ViewMut<f32, 1>) {
+    let t = x.load(0, [8]);
+    let mut m = t;
+    if t > 0.0 {
+        m = t + 1.0;
+    }
+    o.store(0, m);
+}
+
+fn main() {}

@@ -1,0 +1,9 @@
+use tilewright_lang::prelude::*;
+
+#[kernel]
+fn f(n: Scalar<i32>, o: ViewMut<i32, 1>) {
+    println!("{n:?}");
+    o.set(0, n);
+}
+
+fn main() {}

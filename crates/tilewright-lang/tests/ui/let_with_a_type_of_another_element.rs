@@ -1,0 +1,9 @@
+use tilewright_lang::prelude::*;
+
+#[kernel]
+fn f(x: View<f32, 1>, n: Scalar<i32>, o: ViewMut<f32, 1>) {
+    let t: Tile<i32> = x.load(0, [8]);
+    o.store(0, t.cast());
+}
+
+fn main() {}

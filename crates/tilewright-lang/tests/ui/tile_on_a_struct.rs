@@ -1,0 +1,8 @@
+use tilewright_lang::prelude::*;
+
+#[tile]
+struct State {
+    sum: Scalar<i32>,
+}
+
+fn main() {}

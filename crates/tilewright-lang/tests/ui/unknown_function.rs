@@ -1,0 +1,9 @@
+use tilewright_lang::prelude::*;
+
+#[kernel]
+fn f(x: View<f32, 1>, n: Scalar<i32>, o: ViewMut<f32, 1>) {
+    let t = x.load(0, [8]);
+    o.store(0, softmax(t));
+}
+
+fn main() {}

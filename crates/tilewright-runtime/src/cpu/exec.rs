@@ -1,0 +1,261 @@
+//! Walks the steps of a program for one point of the grid.
+
+use super::isa::Kernels;
+use super::memory::{self, Place, Rows, View};
+use crate::device::Grid;
+use tilewright_compile::cpu::{Lane, LaneIndex, Pack, PackSource, Program, Step, ViewIndex, Window};
+use tilewright_ir::op::Reduce;
+use tilewright_ir::{Elem, MAX_TILE_RANK};
+
+/// Lanes that start on a cache line.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u32; 16]);
+
+/// The working memory of one thread. It only grows, so a launch after the first allocates nothing.
+#[derive(Default)]
+pub(super) struct Workspace {
+    lines: Vec<Line>,
+    views: Vec<View>,
+}
+
+// SAFETY: the pointers in `views` are written anew by every launch before they are read, and never kept.
+unsafe impl Send for Workspace {}
+
+/// One launch, as the threads share it.
+pub(super) struct Launch<'p> {
+    pub program: &'p Program,
+    pub kernels: &'static Kernels,
+    pub grid: Grid,
+    /// The lanes of scalar arguments, and their bits.
+    pub scalars: Vec<(LaneIndex, u32)>,
+    /// The views of tensor arguments.
+    pub views: Vec<(ViewIndex, View)>,
+}
+
+// SAFETY: the views point to tensors that the caller of the launch has borrowed until it returns; outputs overlap no other
+// tensor because they are borrowed mutably.
+unsafe impl Sync for Launch<'_> {}
+
+impl Launch<'_> {
+    /// Makes a workspace ready for this launch.
+    pub fn prepare(&self, workspace: &mut Workspace) {
+        let lines = (self.program.lanes as usize).div_ceil(16);
+        if workspace.lines.len() < lines {
+            workspace.lines.resize(lines, Line([0; 16]));
+        }
+        let views = self.program.views as usize;
+        if workspace.views.len() < views {
+            workspace.views.resize(views, View::EMPTY);
+        }
+        let lanes = workspace.lines.as_mut_ptr().cast::<u32>();
+        for &(lane, bits) in self.program.constants.iter().chain(&self.scalars) {
+            // SAFETY: the lowering counted these lanes.
+            unsafe { *lanes.add(lane as usize) = bits };
+        }
+        for &(at, view) in &self.views {
+            workspace.views[at as usize] = view;
+        }
+    }
+
+    /// Runs the program at one point of the grid.
+    pub fn run(&self, workspace: &mut Workspace, point: Grid) {
+        let mut thread =
+            Thread { launch: self, lanes: workspace.lines.as_mut_ptr().cast(), views: &mut workspace.views, point };
+        thread.steps(&self.program.steps);
+    }
+}
+
+struct Thread<'l> {
+    launch: &'l Launch<'l>,
+    lanes: *mut u32,
+    views: &'l mut [View],
+    point: Grid,
+}
+
+impl Thread<'_> {
+    /// A pointer to a lane that the lowering placed.
+    fn lane(&self, at: LaneIndex) -> *mut u32 {
+        debug_assert!(at < self.launch.program.lanes);
+        // SAFETY: `prepare` made room for every lane of the program.
+        unsafe { self.lanes.add(at as usize) }
+    }
+
+    fn get(&self, at: LaneIndex) -> i32 {
+        // SAFETY: as above.
+        unsafe { *self.lane(at) as i32 }
+    }
+
+    fn set(&self, at: LaneIndex, value: i32) {
+        // SAFETY: as above.
+        unsafe { *self.lane(at) = value as u32 };
+    }
+
+    fn steps(&mut self, steps: &[Step]) {
+        for step in steps {
+            self.step(step);
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        let kernels = self.launch.kernels;
+        match step {
+            Step::ProgramId { axis, dst } => self.set(*dst, self.point[*axis as usize] as i32),
+            Step::ProgramCount { axis, dst } => self.set(*dst, self.launch.grid[*axis as usize] as i32),
+            Step::ViewLen { view, axis, dst } => self.set(*dst, self.views[*view as usize].len[*axis as usize]),
+            Step::ViewAt { view, axis, index, dst } => {
+                self.views[*dst as usize] = self.views[*view as usize].at(*axis as usize, self.get(*index));
+            }
+            Step::Limit { view, axis, first, last, dst } => {
+                let (first, last) = (self.get(*first), self.get(*last));
+                self.views[*dst as usize] = self.views[*view as usize].limit(*axis as usize, first, last);
+            }
+            // SAFETY: the lowering gave each tile, and the indices, their lanes.
+            Step::Load { window, dst } => self.window(window, None, |p| unsafe { memory::load(p, self.lane(*dst)) }),
+            Step::Gather { window, axis, indices, dst } => {
+                let indices = (*axis as usize, self.lane(*indices).cast_const());
+                // SAFETY: as above.
+                self.window(window, Some(indices), |p| unsafe { memory::load(p, self.lane(*dst)) });
+            }
+            // SAFETY: as above; the verifier lets only outputs be stored to.
+            Step::Store { window, src } => self.window(window, None, |p| unsafe { memory::store(p, self.lane(*src)) }),
+            // SAFETY: these kernels are for this processor; the lowering placed all lanes inside the arena.
+            Step::Vector(vector) => unsafe { (kernels.vector)(vector, self.lanes) },
+            Step::Pack(pack) => self.pack(pack),
+            // SAFETY: as above.
+            Step::Dot(dot) => unsafe { (kernels.dot)(dot, self.lanes) },
+            Step::Transpose { src, dst, outer, rows, cols } => {
+                self.transpose(*src, *dst, [*outer, *rows, *cols].map(|x| x as usize));
+            }
+            Step::Reduce { op, lane, elem, src, dst, outer, extent, inner } => {
+                self.reduce(op, *lane, *elem, *src, *dst, [*outer, *extent, *inner].map(|x| x as usize));
+            }
+            Step::Broadcast { src, dst, from, to } => {
+                self.broadcast(*src, *dst, from.map(|x| x as usize), to.map(|x| x as usize))
+            }
+            // SAFETY: both hold `lanes` lanes.
+            Step::Copy { src, dst, lanes } => unsafe {
+                std::ptr::copy(self.lane(*src), self.lane(*dst), *lanes as usize);
+            },
+            Step::For { first, last, step, counter, body } => {
+                let (mut at, last, step) = (self.get(*first), self.get(*last), self.get(*step));
+                while step > 0 && at < last {
+                    self.set(*counter, at);
+                    self.steps(body);
+                    match at.checked_add(step) {
+                        Some(next) => at = next,
+                        None => break, // past every i32, so past the end
+                    }
+                }
+            }
+            Step::If { cond, then, otherwise } => {
+                let branch = if self.get(*cond) != 0 { then } else { otherwise };
+                self.steps(branch);
+            }
+        }
+    }
+
+    fn origins(&self, window: &Window) -> [i32; MAX_TILE_RANK] {
+        let mut origins = [0; MAX_TILE_RANK];
+        for (to, &lane) in origins.iter_mut().zip(&window.origins) {
+            *to = self.get(lane);
+        }
+        origins
+    }
+
+    fn window(&self, window: &Window, indices: Option<(usize, *const u32)>, f: impl FnOnce(&Place<'_>)) {
+        let origins = self.origins(window);
+        let view = &self.views[window.view as usize];
+        f(&Place::new(view, &origins[..window.origins.len()], &window.extents, indices));
+    }
+
+    fn pack(&self, pack: &Pack) {
+        let Pack { source, transposed, k, n, dst } = pack;
+        let (rows, cols) = if *transposed { (*n, *k) } else { (*k, *n) };
+        let source = match source {
+            PackSource::Window(window) => {
+                Rows::from_view(&self.views[window.view as usize], &self.origins(window), &[rows, cols])
+            }
+            PackSource::Lanes(lanes) => Rows::from_lanes(self.lane(*lanes), rows, cols),
+        };
+        let kernels = self.launch.kernels;
+        let run = if *transposed { kernels.pack_transposed } else { kernels.pack_rows };
+        // SAFETY: these kernels are for this processor; the lowering made room for the panels.
+        unsafe { run(source, self.lane(*dst).cast(), *k, *n, kernels.target.panel) }
+    }
+
+    fn transpose(&self, src: LaneIndex, dst: LaneIndex, [outer, rows, cols]: [usize; 3]) {
+        let (src, dst) = (self.lane(src), self.lane(dst));
+        for plane in 0..outer {
+            for row in 0..rows {
+                for col in 0..cols {
+                    let base = plane * rows * cols;
+                    // SAFETY: both tiles have outer * rows * cols lanes.
+                    unsafe { *dst.add(base + col * rows + row) = *src.add(base + row * cols + col) };
+                }
+            }
+        }
+    }
+
+    fn broadcast(&self, src: LaneIndex, dst: LaneIndex, from: [usize; 3], to: [usize; 3]) {
+        let (src, dst) = (self.lane(src), self.lane(dst));
+        let along = |axis: usize, at: usize| if from[axis] == 1 { 0 } else { at };
+        for i in 0..to[0] {
+            for j in 0..to[1] {
+                for k in 0..to[2] {
+                    let at = (along(0, i) * from[1] + along(1, j)) * from[2] + along(2, k);
+                    // SAFETY: the shapes are those of the two tiles.
+                    unsafe { *dst.add((i * to[1] + j) * to[2] + k) = *src.add(at) };
+                }
+            }
+        }
+    }
+
+    fn reduce(
+        &self,
+        op: &Reduce,
+        lane: Lane,
+        elem: Elem,
+        src: LaneIndex,
+        dst: LaneIndex,
+        [outer, extent, inner]: [usize; 3],
+    ) {
+        let (src, dst) = (self.lane(src), self.lane(dst));
+        let start = tilewright_compile::cpu::lane_bits(
+            match op {
+                Reduce::Sum { .. } => 0.0,
+                Reduce::Max { .. } => elem.least(),
+                Reduce::Min { .. } => elem.greatest(),
+            },
+            elem,
+        );
+        let wrap = |x: u32| match elem {
+            Elem::I8 => x as i8 as i32 as u32,
+            Elem::U8 => x & 0xff,
+            Elem::F32 | Elem::F16 | Elem::Bf16 | Elem::I32 | Elem::U32 | Elem::Bool => x,
+        };
+        let float = f32::from_bits;
+        let fold = |a: u32, b: u32| match (op, lane) {
+            (Reduce::Sum { .. }, Lane::Float) => (float(a) + float(b)).to_bits(),
+            (Reduce::Sum { .. }, Lane::Signed | Lane::Unsigned | Lane::Mask) => wrap(a.wrapping_add(b)),
+            (Reduce::Max { .. }, Lane::Float) => super::math::max(float(a), float(b)).to_bits(),
+            (Reduce::Max { .. }, Lane::Signed) => (a as i32).max(b as i32) as u32,
+            (Reduce::Max { .. }, Lane::Unsigned | Lane::Mask) => a.max(b),
+            (Reduce::Min { .. }, Lane::Float) => super::math::min(float(a), float(b)).to_bits(),
+            (Reduce::Min { .. }, Lane::Signed) => (a as i32).min(b as i32) as u32,
+            (Reduce::Min { .. }, Lane::Unsigned | Lane::Mask) => a.min(b),
+        };
+        for plane in 0..outer {
+            for col in 0..inner {
+                // SAFETY: the source has outer * extent * inner lanes, the result outer * inner.
+                unsafe {
+                    let mut all = start;
+                    for row in 0..extent {
+                        all = fold(all, *src.add((plane * extent + row) * inner + col));
+                    }
+                    *dst.add(plane * inner + col) = all;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Which vector instructions there are, and the functions that were compiled for them.
+//!
+//! The numeric code is written once, as generic inlined functions; [`kernels!`](self) compiles them again for each
+//! instruction set under `#[target_feature]`, and the device picks one table of functions when it starts.
+
+use super::gemm;
+use super::memory;
+use super::simd::{self, Simd};
+use super::vector;
+use tilewright_compile::cpu::{Dot, Target, VectorLoop};
+
+/// A set of vector instructions that the CPU device was compiled for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Isa {
+    /// 512-bit vectors.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// 256-bit vectors and fused multiply-add.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// 128-bit vectors, always there on AArch64.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// Plain Rust.
+    Portable,
+}
+
+impl Isa {
+    /// The sets that this processor has, best first; never empty.
+    pub fn available() -> Vec<Isa> {
+        let mut all = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            all.extend(avx512::detected().then_some(Isa::Avx512));
+            all.extend(avx2::detected().then_some(Isa::Avx2));
+        }
+        #[cfg(target_arch = "aarch64")]
+        all.push(Isa::Neon);
+        all.push(Isa::Portable);
+        all
+    }
+
+    /// The name that people and files use.
+    pub fn name(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => "avx2",
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => "neon",
+            Isa::Portable => "portable",
+        }
+    }
+
+    /// The functions compiled for it. The processor must have it: only [`available`](Isa::available) makes these values
+    /// reach a device.
+    pub(super) fn kernels(self) -> &'static Kernels {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => &avx512::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => &avx2::KERNELS,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => &neon::KERNELS,
+            Isa::Portable => &portable::KERNELS,
+        }
+    }
+}
+
+/// The numeric code of one instruction set.
+///
+/// # Safety
+/// Each function needs the instruction set, and pointers as its generic original says.
+pub(super) struct Kernels {
+    /// What the lowering has to know.
+    pub target: Target,
+    pub vector: unsafe fn(&VectorLoop, *mut u32),
+    pub dot: unsafe fn(&Dot, *mut u32),
+    pub pack_rows: unsafe fn(memory::Rows, *mut f32, u32, u32, u32),
+    pub pack_transposed: unsafe fn(memory::Rows, *mut f32, u32, u32, u32),
+    /// A chain of fused multiply-adds in registers: how many were done. For measuring the ceiling.
+    pub fma_chain: unsafe fn(u64) -> (u64, f32),
+}
+
+/// Compiles the numeric code for one instruction set: a module with its table.
+macro_rules! kernels {
+    ($isa:ident, $simd:ty, $fma:literal, panel $panel:literal, block $block:literal, features [$($feature:tt),*]) => {
+        mod $isa {
+            use super::*;
+
+            /// Whether the processor has every feature that this module is compiled for.
+            #[cfg(target_arch = "x86_64")]
+            #[allow(dead_code, reason = "plain Rust needs no feature")]
+            pub fn detected() -> bool {
+                true $(&& is_x86_feature_detected!($feature))*
+            }
+
+            pub static KERNELS: Kernels = Kernels {
+                target: Target { panel: $panel, block: $block },
+                vector: run_vector,
+                dot: run_dot,
+                pack_rows,
+                pack_transposed,
+                fma_chain,
+            };
+
+            $(#[target_feature(enable = $feature)])*
+            unsafe fn run_vector(vector: &VectorLoop, arena: *mut u32) {
+                // SAFETY: the caller's promise.
+                unsafe { vector::run::<$fma>(vector, arena) }
+            }
+
+            $(#[target_feature(enable = $feature)])*
+            unsafe fn run_dot(dot: &Dot, arena: *mut u32) {
+                // SAFETY: the caller's promise.
+                unsafe { gemm::run::<$simd>(dot, arena) }
+            }
+
+            $(#[target_feature(enable = $feature)])*
+            unsafe fn pack_rows(rows: memory::Rows, dst: *mut f32, k: u32, n: u32, panel: u32) {
+                // SAFETY: the caller's promise.
+                unsafe { memory::pack_rows(rows, dst, k, n, panel) }
+            }
+
+            $(#[target_feature(enable = $feature)])*
+            unsafe fn pack_transposed(rows: memory::Rows, dst: *mut f32, k: u32, n: u32, panel: u32) {
+                // SAFETY: the caller's promise.
+                unsafe { memory::pack_transposed::<$simd>(rows, dst, k, n, panel) }
+            }
+
+            $(#[target_feature(enable = $feature)])*
+            unsafe fn fma_chain(rounds: u64) -> (u64, f32) {
+                // SAFETY: the caller's promise.
+                unsafe { <$simd>::fma_chain(rounds) }
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+kernels!(avx512, simd::Avx512, true, panel 32, block 1024, features ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c"]);
+#[cfg(target_arch = "x86_64")]
+kernels!(avx2, simd::Avx2, true, panel 16, block 1024, features ["avx2", "fma", "f16c"]);
+#[cfg(target_arch = "aarch64")]
+kernels!(neon, simd::Neon, true, panel 16, block 1024, features ["neon"]);
+kernels!(portable, simd::Portable, false, panel 16, block 1024, features []);

@@ -1,0 +1,156 @@
+//! Functions of one lane, written so that loops over them become vector code: no branches, no tables, no calls.
+
+/// `a * b + c`, fused where the instruction set has it; a call to a software fused multiply-add would be far slower.
+#[inline(always)]
+fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// Adding and subtracting this rounds to the nearest integer, ties to even, for |x| below 2^22.
+const ROUND: f32 = 12_582_912.0;
+
+/// 2 to the power of `x`, within 2 units in the last place for every finite `x`; subnormal results are rounded once more.
+///
+/// `x = n + f` with integer `n` and `|f| <= 1/2`; 2^f is a polynomial of degree 6 (relative error 2e-9 before rounding), and
+/// 2^n is multiplied in two halves so that subnormal results and infinity come out.
+#[inline(always)]
+pub(super) fn exp2<const FMA: bool>(x: f32) -> f32 {
+    // Outside of this range the result is 0 or infinity. NaN passes both comparisons.
+    let x = if x < -151.0 { -151.0 } else { x };
+    let x = if x > 129.0 { 129.0 } else { x };
+    let shifted = x + ROUND;
+    let n = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
+    let f = x - (shifted - ROUND);
+    let mut p = fma::<FMA>(f, 1.535_336_2e-4, 1.339_887_4e-3);
+    p = fma::<FMA>(f, p, 9.618_437e-3);
+    p = fma::<FMA>(f, p, 5.550_332_5e-2);
+    p = fma::<FMA>(f, p, 2.402_264_8e-1);
+    p = fma::<FMA>(f, p, 6.931_472e-1);
+    p = fma::<FMA>(f, p, 1.0);
+    let half = n >> 1;
+    p * power(half) * power(n.wrapping_sub(half))
+}
+
+/// 2 to the power of `n`, for n from -126 to 127.
+#[inline(always)]
+fn power(n: i32) -> f32 {
+    f32::from_bits((n.wrapping_add(127) << 23) as u32)
+}
+
+/// The hyperbolic tangent, within 4 units in the last place: an odd polynomial below 0.625, else through [`exp2`].
+#[inline(always)]
+pub(super) fn tanh<const FMA: bool>(x: f32) -> f32 {
+    let a = x.abs();
+    let square = x * x;
+    let mut p = fma::<FMA>(square, -5.704_987e-3, 2.063_908_7e-2);
+    p = fma::<FMA>(square, p, -5.373_971_5e-2);
+    p = fma::<FMA>(square, p, 1.333_144_2e-1);
+    p = fma::<FMA>(square, p, -3.333_328e-1);
+    let small = fma::<FMA>(p * square, x, x);
+    // tanh a = 1 - 2 / (e^2a + 1); the exponent stays small enough to be exact.
+    let exponent = a * (2.0 * std::f32::consts::LOG2_E);
+    let large = (1.0 - 2.0 / (exp2::<FMA>(exponent) + 1.0)).copysign(x);
+    if a < 0.625 { small } else { large }
+}
+
+/// The nearest bf16 value, ties to even.
+#[inline(always)]
+pub(super) fn round_bf16(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) & 0xffff_0000;
+    f32::from_bits(if x.is_nan() { bits | 0x0040_0000 } else { rounded })
+}
+
+/// The nearest f16 value, ties to even: 11 bits, steps of 2^-24 below 2^-14, infinity from 65520 on.
+#[inline(always)]
+pub(super) fn round_f16(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let a = x.abs();
+    let normal = f32::from_bits(bits.wrapping_add(0xfff + ((bits >> 13) & 1)) & 0xffff_e000);
+    let subnormal = ((a + 0.5) - 0.5).copysign(x); // neighbours of 0.5 are 2^-24 apart
+    let inside = if a < 6.103_515_6e-5 { subnormal } else { normal };
+    let finite = if a >= 65520.0 { f32::INFINITY.copysign(x) } else { inside };
+    if x.is_nan() { x } else { finite }
+}
+
+/// The larger, or the number when one is NaN.
+#[inline(always)]
+pub(super) fn max(a: f32, b: f32) -> f32 {
+    let larger = if a > b { a } else { b }; // b when either is NaN
+    if b.is_nan() { a } else { larger }
+}
+
+/// The smaller, or the number when one is NaN.
+#[inline(always)]
+pub(super) fn min(a: f32, b: f32) -> f32 {
+    let smaller = if a < b { a } else { b };
+    if b.is_nan() { a } else { smaller }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ulps(got: f32, wanted: f64) -> f64 {
+        if f64::from(got) == wanted || (got == wanted as f32) {
+            return 0.0;
+        }
+        let unit = 2f64.powi((wanted.abs().log2().floor() as i32).max(-126) - 23);
+        (f64::from(got) - wanted).abs() / unit
+    }
+
+    #[test]
+    fn exp2_is_within_two_units_everywhere() {
+        let mut compared = 0;
+        for bits in (0..=u32::MAX).step_by(997) {
+            let x = f32::from_bits(bits);
+            if !x.is_finite() {
+                continue;
+            }
+            let wanted = f64::from(x).exp2();
+            for got in [exp2::<true>(x), exp2::<false>(x)] {
+                if wanted > f64::from(f32::MAX) * (1.0 + 2f64.powi(-25)) {
+                    assert_eq!(got, f32::INFINITY, "{x}");
+                } else {
+                    assert!(ulps(got, wanted) <= 2.0, "exp2({x}) = {got}, wanted {wanted}");
+                }
+                compared += 1;
+            }
+        }
+        assert!(compared > 1_000_000);
+        assert_eq!(exp2::<true>(f32::NEG_INFINITY), 0.0);
+        assert_eq!(exp2::<true>(f32::INFINITY), f32::INFINITY);
+        assert!(exp2::<true>(f32::NAN).is_nan());
+        assert_eq!(exp2::<true>(0.0), 1.0);
+    }
+
+    #[test]
+    fn tanh_is_within_four_units_everywhere() {
+        for bits in (0..0x7f80_0000u32).step_by(997) {
+            for x in [f32::from_bits(bits), -f32::from_bits(bits)] {
+                let got = tanh::<true>(x);
+                assert!(ulps(got, f64::from(x).tanh()) <= 4.0, "tanh({x}) = {got}");
+            }
+        }
+        assert!(tanh::<true>(f32::NAN).is_nan());
+        assert_eq!(tanh::<true>(f32::INFINITY), 1.0);
+        assert_eq!(tanh::<true>(f32::NEG_INFINITY), -1.0);
+    }
+
+    #[test]
+    fn rounding_to_half_types_is_what_the_half_crate_does() {
+        for bits in (0..=u32::MAX).step_by(499) {
+            let x = f32::from_bits(bits);
+            let (f, b) = (half::f16::from_f32(x).to_f32(), half::bf16::from_f32(x).to_f32());
+            assert!(round_f16(x).to_bits() == f.to_bits() || (x.is_nan() && round_f16(x).is_nan()), "{x:e}");
+            assert!(round_bf16(x).to_bits() == b.to_bits() || (x.is_nan() && round_bf16(x).is_nan()), "{x:e}");
+        }
+    }
+
+    #[test]
+    fn the_number_wins_over_nan() {
+        assert_eq!((max(f32::NAN, 1.0), max(1.0, f32::NAN), max(1.0, 2.0)), (1.0, 1.0, 2.0));
+        assert_eq!((min(f32::NAN, 1.0), min(1.0, f32::NAN), min(1.0, 2.0)), (1.0, 1.0, 1.0));
+        assert!(max(f32::NAN, f32::NAN).is_nan());
+    }
+}

@@ -1,0 +1,166 @@
+//! The CPU device: tile programs over the grid on all cores.
+//!
+//! - `exec`: walks the steps of one program
+//! - `vector`, `math`: fused elementwise loops
+//! - `gemm`: the register-blocked product
+//! - `memory`: views, loads, stores, packing
+//! - `simd`: vectors of each instruction set
+//! - `isa`: all of these compiled for each instruction set, one chosen at run time
+
+mod exec;
+mod gemm;
+mod isa;
+mod math;
+mod memory;
+mod simd;
+mod vector;
+
+pub use isa::Isa;
+
+use crate::device::{Arg, Grid};
+use crate::error::LaunchError;
+use crate::tensor::Layout;
+use exec::{Launch, Workspace};
+use memory::View;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tilewright_compile::cpu::{ParamSlot, Program, lane_bits, lower};
+use tilewright_ir::{Kernel, MAX_VIEW_RANK};
+
+/// All cores of this machine, with vector code.
+pub(crate) struct CpuDevice {
+    isa: Isa,
+    /// The threads besides the caller's; `None` when there are none.
+    pool: Option<rayon::ThreadPool>,
+    /// Working memory that no launch is using now.
+    workspaces: Mutex<Vec<Workspace>>,
+}
+
+/// A kernel lowered for this processor.
+pub(crate) struct CpuPipeline {
+    program: Program,
+}
+
+impl CpuPipeline {
+    pub fn scratch_bytes(&self) -> usize {
+        self.program.lanes as usize * 4
+    }
+
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+}
+
+impl CpuDevice {
+    /// This many threads (all cores for `None`), with the best instructions or the given ones.
+    pub fn new(threads: Option<usize>, isa: Option<Isa>) -> CpuDevice {
+        let isa = isa.filter(|i| Isa::available().contains(i)).unwrap_or_else(|| Isa::available()[0]); // never empty
+        let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let named = |i| format!("tilewright-cpu-{i}");
+        // A machine that refuses threads still computes, on the caller's.
+        let pool = (threads > 1)
+            .then(|| rayon::ThreadPoolBuilder::new().num_threads(threads - 1).thread_name(named).build().ok());
+        CpuDevice { isa, pool: pool.flatten(), workspaces: Mutex::default() }
+    }
+
+    pub fn threads(&self) -> usize {
+        1 + self.pool.as_ref().map_or(0, |p| p.current_num_threads())
+    }
+
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    pub fn compile(&self, kernel: &Kernel) -> Result<CpuPipeline, LaunchError> {
+        let kernel = tilewright_compile::pass::run(kernel.clone(), None)?;
+        let program = lower(&kernel, self.isa.kernels().target).map_err(|e| LaunchError::Unsupported {
+            device: "cpu",
+            kernel: kernel.name.to_string(),
+            reason: e.to_string(),
+        })?;
+        Ok(CpuPipeline { program })
+    }
+
+    pub fn launch(&self, pipeline: &CpuPipeline, grid: Grid, args: &mut [Arg<'_>]) -> Result<(), LaunchError> {
+        let [x, y, z] = grid.map(u64::from);
+        let total = (x * y).saturating_mul(z); // an axis has less than 2^31; nobody sees the end of 2^64 programs
+        let mut launch = Launch {
+            program: &pipeline.program,
+            kernels: self.isa.kernels(),
+            grid,
+            scalars: Vec::new(),
+            views: Vec::new(),
+        };
+        for (slot, arg) in pipeline.program.params.iter().zip(args) {
+            match (slot, arg) {
+                (ParamSlot::Scalar(lane, elem), Arg::Scalar(x)) => launch.scalars.push((*lane, lane_bits(*x, *elem))),
+                (ParamSlot::View(view), Arg::Read(t)) => {
+                    launch.views.push((*view, bind(&t.layout, t.bytes.as_ptr().cast_mut())));
+                }
+                (ParamSlot::View(view), Arg::Write(t)) => {
+                    launch.views.push((*view, bind(&t.layout, t.bytes.as_mut_ptr())))
+                }
+                // `Device::launch` has checked the arguments against the parameters.
+                (ParamSlot::Scalar(..), Arg::Read(_) | Arg::Write(_)) | (ParamSlot::View(_), Arg::Scalar(_)) => {}
+            }
+        }
+        let next = AtomicU64::new(0);
+        let work = || {
+            let mut workspace =
+                self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+            launch.prepare(&mut workspace);
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                if at >= total {
+                    break;
+                }
+                launch.run(&mut workspace, [(at % x) as u32, (at / x % y) as u32, (at / x / y) as u32]);
+            }
+            self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
+        };
+        match &self.pool {
+            Some(pool) if total > 1 => pool.in_place_scope(|scope| {
+                // The caller starts at once, and no more threads wake than there are programs for.
+                for _ in 1..total.min(self.threads() as u64) {
+                    scope.spawn(|_| work());
+                }
+                work();
+            }),
+            _ => work(),
+        }
+        Ok(())
+    }
+}
+
+fn bind(layout: &Layout, base: *mut u8) -> View {
+    let mut view = View { base, elem: layout.elem, rank: layout.rank, ..View::EMPTY };
+    for axis in 0..MAX_VIEW_RANK {
+        view.len[axis] = layout.shape[axis] as i32; // at most i32::MAX, checked when the tensor was made
+        view.last[axis] = view.len[axis];
+        view.stride[axis] = layout.stride(axis);
+    }
+    view
+}
+
+/// The measured ceiling of f32 arithmetic: fused multiply-adds in registers on this many threads, in GFLOP/s.
+pub fn fma_peak(threads: usize) -> f64 {
+    const ROUNDS: u64 = 200_000;
+    let kernels = Isa::available()[0].kernels(); // never empty
+    let best = |until: Duration| {
+        let start = Instant::now();
+        let mut best = 0.0f64;
+        while start.elapsed() < until {
+            let at = Instant::now();
+            // SAFETY: the first available instruction set is one that this processor has.
+            let (flops, kept) = unsafe { (kernels.fma_chain)(ROUNDS) };
+            std::hint::black_box(kept);
+            best = best.max(flops as f64 / at.elapsed().as_secs_f64() / 1e9);
+        }
+        best
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(|| best(Duration::from_millis(200)))).collect();
+        threads.into_iter().map(|t| t.join().unwrap_or(0.0)).sum()
+    })
+}

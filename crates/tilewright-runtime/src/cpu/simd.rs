@@ -1,0 +1,187 @@
+//! Vectors of each instruction set: the few operations that loops of plain Rust do not become.
+
+/// Vectors of one instruction set.
+///
+/// # Safety
+/// Every function needs the instruction set; loads and stores need `LANES` valid floats.
+pub(super) trait Simd {
+    /// One register.
+    type Vector: Copy;
+    /// Floats in a register.
+    const LANES: usize;
+    /// Registers across a panel.
+    const ACROSS: usize;
+    /// Rows of a register block: `ROWS * ACROSS` accumulators, `ACROSS` operands and one broadcast fill the registers.
+    const ROWS: usize;
+
+    unsafe fn splat(x: f32) -> Self::Vector;
+    unsafe fn load(from: *const f32) -> Self::Vector;
+    unsafe fn store(to: *mut f32, x: Self::Vector);
+    /// `a * b + c`.
+    unsafe fn fma(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+
+    /// Rows and columns of a square of lanes exchanged.
+    #[inline(always)]
+    unsafe fn transposed(x: [[u32; 8]; 8]) -> [[u32; 8]; 8] {
+        std::array::from_fn(|row| std::array::from_fn(|col| x[col][row]))
+    }
+
+    /// Multiply-adds on sixteen independent registers: the floating-point operations done, and a number that keeps the
+    /// compiler from dropping them.
+    #[inline(always)]
+    unsafe fn fma_chain(rounds: u64) -> (u64, f32) {
+        const CHAINS: usize = 16;
+        // SAFETY: the caller has the instruction set; `out` holds enough floats.
+        unsafe {
+            let (a, b) = (Self::splat(std::hint::black_box(0.999_9)), Self::splat(std::hint::black_box(1e-4)));
+            let mut sums = [b; CHAINS];
+            for _ in 0..rounds {
+                for sum in &mut sums {
+                    *sum = Self::fma(*sum, a, b);
+                }
+            }
+            let mut out = [0.0f32; 16];
+            let mut total = 0.0;
+            for sum in sums {
+                Self::store(out.as_mut_ptr(), sum);
+                total += out[0];
+            }
+            (rounds * (CHAINS * Self::LANES * 2) as u64, total)
+        }
+    }
+}
+
+/// Plain Rust.
+pub(super) struct Portable;
+
+impl Simd for Portable {
+    type Vector = [f32; 8];
+    const LANES: usize = 8;
+    const ACROSS: usize = 2;
+    const ROWS: usize = 4;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> [f32; 8] {
+        [x; 8]
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> [f32; 8] {
+        // SAFETY: the caller's promise.
+        unsafe { from.cast::<[f32; 8]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, x: [f32; 8]) {
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<[f32; 8]>().write_unaligned(x) }
+    }
+    #[inline(always)]
+    unsafe fn fma(a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+}
+
+macro_rules! simd {
+    ($name:ident, $arch:ident, $vector:ident, $lanes:literal, across $across:literal, rows $rows:literal, $splat:ident, $load:ident, $store:ident, |$a:ident, $b:ident, $c:ident| $fma:expr $(, transposed $transposed:ident)?) => {
+        /// Vectors of this instruction set.
+        pub(super) struct $name;
+
+        impl Simd for $name {
+            type Vector = std::arch::$arch::$vector;
+            const LANES: usize = $lanes;
+            const ACROSS: usize = $across;
+            const ROWS: usize = $rows;
+
+            #[inline(always)]
+            unsafe fn splat(x: f32) -> Self::Vector {
+                // SAFETY: the caller's promise.
+                unsafe { std::arch::$arch::$splat(x) }
+            }
+            #[inline(always)]
+            unsafe fn load(from: *const f32) -> Self::Vector {
+                // SAFETY: the caller's promise.
+                unsafe { std::arch::$arch::$load(from) }
+            }
+            #[inline(always)]
+            unsafe fn store(to: *mut f32, x: Self::Vector) {
+                // SAFETY: the caller's promise.
+                unsafe { std::arch::$arch::$store(to, x) }
+            }
+            #[inline(always)]
+            unsafe fn fma($a: Self::Vector, $b: Self::Vector, $c: Self::Vector) -> Self::Vector {
+                // SAFETY: the caller's promise.
+                unsafe { $fma }
+            }
+            $(
+                #[inline(always)]
+                unsafe fn transposed(x: [[u32; 8]; 8]) -> [[u32; 8]; 8] {
+                    // SAFETY: the caller's promise.
+                    unsafe { $transposed(x) }
+                }
+            )?
+        }
+    };
+}
+
+// 32 registers of 16: 14 rows by 2 are 28 sums, 2 operands, and broadcasts come from memory.
+#[cfg(target_arch = "x86_64")]
+simd!(Avx512, x86_64, __m512, 16, across 2, rows 14, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, |a, b, c| {
+    std::arch::x86_64::_mm512_fmadd_ps(a, b, c)
+}, transposed transposed_avx);
+// 16 registers of 8: 6 rows by 2 are 12 sums, 2 operands, 1 broadcast.
+#[cfg(target_arch = "x86_64")]
+simd!(Avx2, x86_64, __m256, 8, across 2, rows 6, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, |a, b, c| {
+    std::arch::x86_64::_mm256_fmadd_ps(a, b, c)
+}, transposed transposed_avx);
+// 32 registers of 4: 6 rows by 4 are 24 sums, 4 operands, 1 broadcast.
+#[cfg(target_arch = "aarch64")]
+simd!(Neon, aarch64, float32x4_t, 4, across 4, rows 6, vdupq_n_f32, vld1q_f32, vst1q_f32, |a, b, c| {
+    std::arch::aarch64::vfmaq_f32(c, a, b)
+});
+
+/// Pairs, then quadruples, then halves change places.
+///
+/// # Safety
+/// AVX.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn transposed_avx(x: [[u32; 8]; 8]) -> [[u32; 8]; 8] {
+    use std::arch::x86_64::*;
+    // SAFETY: the caller has AVX; a row is as large as a register.
+    unsafe {
+        let x: [__m256; 8] = std::mem::transmute(x);
+        let pair = |i: usize| (_mm256_unpacklo_ps(x[i], x[i + 1]), _mm256_unpackhi_ps(x[i], x[i + 1]));
+        let [(a0, a1), (b0, b1), (c0, c1), (d0, d1)] = [pair(0), pair(2), pair(4), pair(6)];
+        let quad = |a, b| (_mm256_shuffle_ps::<0x44>(a, b), _mm256_shuffle_ps::<0xee>(a, b));
+        let [(t0, t1), (t2, t3), (u0, u1), (u2, u3)] = [quad(a0, b0), quad(a1, b1), quad(c0, d0), quad(c1, d1)];
+        let low = |t, u| _mm256_permute2f128_ps::<0x20>(t, u);
+        let high = |t, u| _mm256_permute2f128_ps::<0x31>(t, u);
+        std::mem::transmute([
+            low(t0, u0),
+            low(t1, u1),
+            low(t2, u2),
+            low(t3, u3),
+            high(t0, u0),
+            high(t1, u1),
+            high(t2, u2),
+            high(t3, u3),
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_square_is_transposed() {
+        let x: [[u32; 8]; 8] = std::array::from_fn(|r| std::array::from_fn(|c| (8 * r + c) as u32));
+        let wanted: [[u32; 8]; 8] = std::array::from_fn(|r| std::array::from_fn(|c| x[c][r]));
+        // SAFETY: plain Rust needs no instruction set.
+        assert_eq!(unsafe { Portable::transposed(x) }, wanted);
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx") {
+            // SAFETY: the processor has AVX.
+            assert_eq!(unsafe { transposed_avx(x) }, wanted);
+        }
+    }
+}

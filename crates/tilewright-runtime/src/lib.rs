@@ -1,0 +1,15 @@
+//! Devices, tensors, compiled pipelines and launches.
+//!
+//! A [`Device`] compiles a [`Kernel`](tilewright_ir::Kernel) into a [`Pipeline`] (cached by content) and launches it over a
+//! grid with tensors that it borrows: host slices or [`Tensor`]s that it owns.
+
+mod convert;
+pub mod cpu;
+mod device;
+mod error;
+mod interp;
+mod tensor;
+
+pub use device::{Arg, Device, DeviceInfo, DeviceKind, Grid, Pipeline};
+pub use error::{LaunchError, TensorError};
+pub use tensor::{HostElement, Tensor, TensorView, TensorViewMut};
