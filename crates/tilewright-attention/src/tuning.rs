@@ -22,12 +22,7 @@ struct Row {
 
 /// The first row that is wide enough counts. The tiles of a program (q, k, v, scores and the sum, as f32) should stay in
 /// a core's second-level cache of 512 KiB to 2 MiB.
-const TABLE: [Row; 4] = [
-    Row { max_dim: 64, rows: 128, keys: 128 },
-    Row { max_dim: 128, rows: 128, keys: 128 },
-    Row { max_dim: 256, rows: 64, keys: 64 },
-    Row { max_dim: usize::MAX, rows: 32, keys: 64 },
-];
+const TABLE: [Row; 2] = [Row { max_dim: 256, rows: 128, keys: 128 }, Row { max_dim: usize::MAX, rows: 64, keys: 128 }];
 
 /// The schedule for a problem, and why.
 pub(crate) fn choose(shape: &Extents) -> (Schedule, String) {

@@ -54,7 +54,8 @@ impl Layout {
         layout.strides[..rank].copy_from_slice(strides);
         let bytes = layout.reach().and_then(|n| n.checked_mul(elem.bytes()));
         // Repeated memory too must be countable: a copy of the tensor as f64 is a reference's input.
-        let addressable = bytes.is_some_and(|b| isize::try_from(b).is_ok()) && layout.count() <= isize::MAX as usize / 8;
+        let addressable =
+            bytes.is_some_and(|b| isize::try_from(b).is_ok()) && layout.count() <= isize::MAX as usize / 8;
         if !addressable || shape.iter().any(|&e| e > i32::MAX as usize) {
             return Err(TensorError::TooLarge { shape: shape.to_vec() });
         }
