@@ -2,7 +2,7 @@
 //!
 //! [`Attention`] is a request: tensors, and what to do with them. It is checked against the contract, planned (a schedule is
 //! chosen and the kernel compiled, or found compiled), and run. What goes beyond plain attention is a
-//! [`Feature`](feature::Feature), here or in the user's own crate.
+//! [`Feature`], here or in the user's own crate.
 
 mod arguments;
 mod attention;

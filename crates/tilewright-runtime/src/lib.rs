@@ -2,6 +2,10 @@
 //!
 //! A [`Device`] compiles a [`Kernel`](tilewright_ir::Kernel) into a [`Pipeline`] (cached by content) and launches it over a
 //! grid with tensors that it borrows: host slices or [`Tensor`]s that it owns.
+//!
+//! This is the only crate with `unsafe`: vector intrinsics, and lanes and tensors behind pointers, which the verifier, the
+//! lowering and the bounds of views keep inside their memory.
+#![allow(unsafe_code, reason = "vector intrinsics and working memory behind pointers; each block says why it is sound")]
 
 mod convert;
 pub mod cpu;

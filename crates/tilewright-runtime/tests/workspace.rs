@@ -1,5 +1,7 @@
 //! Working memory is kept between launches. A test of its own, because it counts what the whole process allocates.
 
+#![allow(unsafe_code, reason = "an allocator that counts")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tilewright_ir::{Elem, text};
