@@ -91,6 +91,18 @@ impl<'v> Place<'v> {
         place
     }
 
+    /// Whether all of it lies inside the bounds; not asked of gathered places, whose indices say.
+    fn is_inside(&self) -> bool {
+        let axes = self.missing..MAX_TILE_RANK;
+        self.indices.is_none()
+            && !self.view.base.is_null()
+            && axes.into_iter().all(|axis| {
+                let (first, last) = (self.view.first[axis - self.missing], self.view.last[axis - self.missing]);
+                let origin = i64::from(self.origins[axis]);
+                origin >= i64::from(first) && origin + self.extents[axis] as i64 <= i64::from(last)
+            })
+    }
+
     /// The coordinate in the view of place coordinate `at` along `axis`; `None` outside the bounds.
     ///
     /// # Safety
@@ -258,9 +270,14 @@ pub(super) unsafe fn load(place: &Place<'_>, dst: *mut u32) {
     let count = place.extents.iter().product();
     // SAFETY: the caller's promise; runs stay inside the bounds of the view, and these inside the tensor.
     unsafe {
-        std::ptr::write_bytes(dst, 0, count);
+        if !place.is_inside() {
+            std::ptr::write_bytes(dst, 0, count);
+        }
         with_stored!(place.view.elem, S => place.runs(|lane, from, count, stride| {
-            let (from, to) = (from.cast::<S>(), dst.add(lane));
+            let (from, to) = (from.cast::<S>().cast_const(), dst.add(lane));
+            if stride == 1 {
+                return copy_run(from, to, count);
+            }
             for i in 0..count {
                 *to.add(i) = from.offset(i as isize * stride).read().lane();
             }
@@ -278,6 +295,9 @@ pub(super) unsafe fn store(place: &Place<'_>, src: *const u32) {
     unsafe {
         with_stored!(place.view.elem, S => place.runs(|lane, to, count, stride| {
             let (from, to) = (src.add(lane), to.cast::<S>());
+            if stride == 1 {
+                return (0..count).for_each(|i| S::write(to.add(i), S::bits(*from.add(i))));
+            }
             for i in 0..count {
                 S::write(to.offset(i as isize * stride), S::bits(*from.add(i)));
             }
