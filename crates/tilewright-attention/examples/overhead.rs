@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let small = Attention::new(two.view(), two.view(), two.view());
     let mut o = Tensor::zeros(Elem::F32, &[1, 2, 1, 16])?;
     let (relaunch, ()) = timed(2000, || small.run_into(&device, o.view_mut(), None))?;
-    println!("the same, 2 heads         {relaunch:>12.1?}   two programs: the other threads are woken");
+    println!("the same, 2 heads         {relaunch:>12.1?}   two programs: too few to wake a thread for");
 
     let mut o = Tensor::zeros(Elem::F32, &[1, 16, 256, 128])?;
     let mut lse = Tensor::zeros(Elem::F32, &[1, 16, 256])?;

@@ -253,3 +253,13 @@ fn a_scalar_is_rounded_to_its_element_type() {
         assert_eq!(sum, [0.1f32], "{}", device.info().name);
     }
 }
+
+#[test]
+fn a_launch_far_longer_than_the_last_one_wakes_the_other_threads_and_misses_nothing() {
+    let device = Device::cpu_with_threads(3);
+    for length in [8, 8, 8, 400_003, 8, 40_001] {
+        let x: Vec<f32> = (0..length).map(|i| i as f32).collect();
+        let wanted: Vec<f32> = x.iter().map(|x| x + 2.0).collect();
+        assert_eq!(shift(&device, &x, 2.0), Ok(wanted), "{length} elements");
+    }
+}

@@ -40,6 +40,8 @@ pub(crate) struct CpuDevice {
 /// A kernel lowered for this processor.
 pub(crate) struct CpuPipeline {
     program: Program,
+    /// What one program took in the last launch; `u64::MAX` before the first.
+    nanos: AtomicU64,
 }
 
 impl CpuPipeline {
@@ -79,12 +81,10 @@ impl CpuDevice {
             kernel: kernel.name.to_string(),
             reason: e.to_string(),
         })?;
-        Ok(CpuPipeline { program })
+        Ok(CpuPipeline { program, nanos: AtomicU64::new(u64::MAX) })
     }
 
     pub fn launch(&self, pipeline: &CpuPipeline, grid: Grid, args: &mut [Arg<'_>]) -> Result<(), LaunchError> {
-        let [x, y, z] = grid.map(u64::from);
-        let total = (x * y).saturating_mul(z); // an axis has less than 2^31; nobody sees the end of 2^64 programs
         let mut launch = Launch {
             program: &pipeline.program,
             kernels: self.isa.kernels(),
@@ -105,31 +105,54 @@ impl CpuDevice {
                 (ParamSlot::Scalar(..), Arg::Read(_) | Arg::Write(_)) | (ParamSlot::View(_), Arg::Scalar(_)) => {}
             }
         }
-        let next = AtomicU64::new(0);
-        let work = || {
+        self.run_grid(&launch, pipeline);
+        Ok(())
+    }
+
+    /// Runs every program of a launch. The caller is one of the threads and starts at once.
+    ///
+    /// Waking another thread takes longer than a small launch (about 20 us where this was measured): when the last launch of
+    /// this pipeline says that all of it will be done by then, the others sleep until the caller has worked that long.
+    fn run_grid(&self, launch: &Launch<'_>, pipeline: &CpuPipeline) {
+        const PATIENCE: Duration = Duration::from_micros(20);
+        let [x, y, z] = launch.grid.map(u64::from);
+        let total = (x * y).saturating_mul(z); // an axis has less than 2^31; nobody sees the end of 2^64 programs
+        let (next, busy) = (AtomicU64::new(0), AtomicU64::new(0));
+        let work = |between: &mut dyn FnMut(Duration)| {
             let mut workspace =
                 self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
             launch.prepare(&mut workspace);
+            let start = Instant::now();
             loop {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 if at >= total {
                     break;
                 }
                 launch.run(&mut workspace, [(at % x) as u32, (at / x % y) as u32, (at / x / y) as u32]);
+                between(start.elapsed());
             }
+            busy.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
             self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
         };
+        let others = self.threads().min(usize::try_from(total).unwrap_or(usize::MAX)).saturating_sub(1);
         match &self.pool {
-            Some(pool) if total > 1 => pool.in_place_scope(|scope| {
-                // The caller starts at once, and no more threads wake than there are programs for.
-                for _ in 1..total.min(self.threads() as u64) {
-                    scope.spawn(|_| work());
+            Some(pool) if others > 0 => pool.in_place_scope(|scope| {
+                let wake = || (0..others).for_each(|_| scope.spawn(|_| work(&mut |_| {})));
+                let expected = pipeline.nanos.load(Ordering::Relaxed).saturating_mul(total);
+                let mut asleep = Duration::from_nanos(expected) < PATIENCE;
+                if !asleep {
+                    wake();
                 }
-                work();
+                work(&mut |elapsed| {
+                    if asleep && elapsed > PATIENCE {
+                        asleep = false;
+                        wake();
+                    }
+                });
             }),
-            _ => work(),
+            _ => work(&mut |_| {}),
         }
-        Ok(())
+        pipeline.nanos.store(busy.into_inner() / total.max(1), Ordering::Relaxed);
     }
 }
 
