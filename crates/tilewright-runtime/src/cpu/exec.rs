@@ -1,7 +1,8 @@
 //! Walks the steps of a program for one point of the grid.
 
 use super::isa::Kernels;
-use super::memory::{self, Place, Rows, View};
+use super::memory::{self, Place, View};
+use super::pack::Rows;
 use crate::device::Grid;
 use tilewright_compile::cpu::{Lane, LaneIndex, Pack, PackSource, Program, Step, ViewIndex, Window};
 use tilewright_ir::op::Reduce;

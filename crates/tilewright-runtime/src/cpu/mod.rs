@@ -3,7 +3,8 @@
 //! - `exec`: walks the steps of one program
 //! - `vector`, `math`: fused elementwise loops
 //! - `gemm`: the register-blocked product
-//! - `memory`: views, loads, stores, packing
+//! - `memory`: views, loads, stores
+//! - `pack`: matrices into panels for the product
 //! - `simd`: vectors of each instruction set
 //! - `isa`: all of these compiled for each instruction set, one chosen at run time
 
@@ -12,6 +13,7 @@ mod gemm;
 mod isa;
 mod math;
 mod memory;
+mod pack;
 mod simd;
 mod vector;
 
@@ -112,11 +114,15 @@ impl CpuDevice {
     /// Runs every program of a launch. The caller is one of the threads and starts at once.
     ///
     /// Waking another thread takes longer than a small launch (about 20 us where this was measured): when the last launch of
-    /// this pipeline says that all of it will be done by then, the others sleep until the caller has worked that long.
+    /// this pipeline says that all of it will be done by then, the others sleep until the caller has worked that long. If its
+    /// programs have grown since, they wake one program late, once.
     fn run_grid(&self, launch: &Launch<'_>, pipeline: &CpuPipeline) {
         const PATIENCE: Duration = Duration::from_micros(20);
         let [x, y, z] = launch.grid.map(u64::from);
         let total = (x * y).saturating_mul(z); // an axis has less than 2^31; nobody sees the end of 2^64 programs
+        if total == 0 {
+            return;
+        }
         let (next, busy) = (AtomicU64::new(0), AtomicU64::new(0));
         let work = |between: &mut dyn FnMut(Duration)| {
             let mut workspace =
@@ -152,7 +158,7 @@ impl CpuDevice {
             }),
             _ => work(&mut |_| {}),
         }
-        pipeline.nanos.store(busy.into_inner() / total.max(1), Ordering::Relaxed);
+        pipeline.nanos.store(busy.into_inner() / total, Ordering::Relaxed);
     }
 }
 
