@@ -35,6 +35,10 @@ macro_rules! shared {
             rsqrt => Rsqrt;
             /// `1 / self`.
             recip => Recip;
+            /// The nearest integer, ties to even; keeps the sign of zero.
+            round => Round;
+            /// The integer towards zero; keeps the sign of zero.
+            trunc => Trunc;
         }
 
         unary! { $handle<Signed>:

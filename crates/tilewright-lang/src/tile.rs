@@ -74,6 +74,16 @@ impl<E: Element> Tile<E> {
     }
 }
 
+impl Tile<u32> {
+    /// The codes of `bits` bits (2, 4 or 8) in these words: `[.., n]` to `[.., n * 32 / bits]`, of rank 1 to 3. The first
+    /// code of a word is its lowest bits.
+    #[track_caller]
+    pub fn unpack(self, bits: u32) -> Tile<u8> {
+        let bits = u8::try_from(bits).unwrap_or(u8::MAX); // refused either way
+        Tile::from_raw(emit(ShapeOp::Unpack { bits }, &[self.raw], Location::caller()))
+    }
+}
+
 impl<E: Element> Tile<E> {
     /// `[m, k] x [k, n]` to `[m, n]`: products and sums in f32.
     #[track_caller]

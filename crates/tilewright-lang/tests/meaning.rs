@@ -191,6 +191,8 @@ fn float_functions(x: View<f32, 1>, o: ViewMut<f32, 2>, n: usize) {
         x.cast::<bf16>().cast(),
         (x * 3.0).cast::<i8>().cast::<f32>(),
         (x.bitcast::<u32>() & 0xff80_0000u32).bitcast(),
+        (x * 2.0).round(),
+        (x * -2.0).trunc(),
     ];
     for (i, y) in all.into_iter().enumerate() {
         o.store(i, y.reshape(&[1, n]));
@@ -201,7 +203,7 @@ fn float_functions(x: View<f32, 1>, o: ViewMut<f32, 2>, n: usize) {
 fn float_functions_are_rusts() {
     let samples = [0.3f32, 1.0, 1.25, 7.5];
     let x = floats(&samples.map(f64::from));
-    let mut o = Tensor::zeros(Elem::F32, &[15, 4]).unwrap();
+    let mut o = Tensor::zeros(Elem::F32, &[17, 4]).unwrap();
     let kernel = FloatFunctions { n: 4 }.trace().unwrap();
     run(&kernel, [1, 1, 1], vec![("x", HostValue::In(&x)), ("o", HostValue::Out(&mut o))]);
     let mut compared = 0;
@@ -222,6 +224,8 @@ fn float_functions_are_rusts() {
             bf16::from_f32(x).to_f32(),
             (x * 3.0) as i8 as f32,
             f32::from_bits(x.to_bits() & 0xff80_0000),
+            (x * 2.0).round_ties_even(),
+            (x * -2.0).trunc(),
         ];
         for (i, expected) in expected.into_iter().enumerate() {
             let got = o.get(&[i, j]).unwrap();
@@ -230,7 +234,30 @@ fn float_functions_are_rusts() {
             compared += 1;
         }
     }
-    assert_eq!(compared, 60);
+    assert_eq!(compared, 68);
+}
+
+#[kernel]
+fn unpacking(x: View<u32, 3>, o: ViewMut<u8, 3>, bits: u32) {
+    let words = x.load(0, [2, 1, 3]);
+    o.store(0, words.unpack(bits));
+}
+
+#[test]
+fn codes_are_unpacked_from_the_lowest_bits_of_each_word_up() {
+    let words = [0x7654_3210, u32::MAX, 0x8000_0001, 0, 0xdead_beef, 1u32];
+    let x = Tensor::new(Elem::U32, &[2, 1, 3], words.map(f64::from)).unwrap();
+    let mut compared = 0;
+    for bits in [2, 4, 8] {
+        let mut o = Tensor::zeros(Elem::U8, &[2, 1, 3 * 32 / bits as usize]).unwrap();
+        let kernel = Unpacking { bits }.trace().unwrap();
+        run(&kernel, [1, 1, 1], vec![("x", HostValue::In(&x)), ("o", HostValue::Out(&mut o))]);
+        let codes = words.iter().flat_map(|w| (0..32 / bits).map(move |i| (w >> (bits * i)) % (1 << bits)));
+        let expected: Vec<f64> = codes.map(f64::from).collect();
+        assert_eq!(o.to_vec(), expected, "bits={bits}");
+        compared += expected.len();
+    }
+    assert_eq!(compared, 6 * (16 + 8 + 4));
 }
 
 #[kernel]

@@ -54,6 +54,26 @@ error: `add` of tiles of shape [4, 16] and [4, 12]
     );
 }
 
+#[kernel]
+fn wrong_bits(x: View<u32, 1>, o: ViewMut<u8, 1>, bits: u32) {
+    let codes = x.load(0, [4]).unpack(bits); // codes
+    o.store(0, codes);
+}
+
+#[test]
+fn codes_of_a_width_that_no_word_is_packed_with_are_refused() {
+    for (bits, named) in [(0, 0), (1, 1), (16, 16), (260, 255)] {
+        check(
+            refusal(WrongBits { bits }.trace()),
+            &format!(
+                "error: `unpack` of codes of {named} bits
+  --> <codes>
+   = help: a code has 2, 4 or 8 bits, so that a word holds 16, 8 or 4"
+            ),
+        );
+    }
+}
+
 #[tile]
 fn inner(x: Tile<f32>) -> Tile<f32> {
     x.max_along(1) // inner

@@ -62,6 +62,7 @@ fn block(f: &mut fmt::Formatter<'_>, steps: &[Step], depth: usize) -> fmt::Resul
                 writeln!(f, "@{dst} = {op:?} [{outer}, {extent}, {inner}] @{src}")?
             }
             Step::Broadcast { src, dst, from, to } => writeln!(f, "@{dst} = broadcast {from:?} to {to:?} @{src}")?,
+            Step::Unpack { src, dst, words, bits } => writeln!(f, "@{dst} = unpack {words} by {bits} bits @{src}")?,
             Step::Copy { src, dst, lanes } => writeln!(f, "@{dst} = copy {lanes} @{src}")?,
             Step::For { first, last, step, counter, body } => {
                 writeln!(f, "for @{counter} in @{first}..@{last} by @{step}")?;

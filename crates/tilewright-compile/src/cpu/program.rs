@@ -112,6 +112,8 @@ pub enum Step {
     Reduce { op: Reduce, lane: Lane, elem: Elem, src: LaneIndex, dst: LaneIndex, outer: u32, extent: u32, inner: u32 },
     /// A tile repeated along its axes of extent 1; both shapes padded to rank 3.
     Broadcast { src: LaneIndex, dst: LaneIndex, from: [u32; 3], to: [u32; 3] },
+    /// Each word to its codes of `bits` bits, lowest first, one a lane.
+    Unpack { src: LaneIndex, dst: LaneIndex, words: u32, bits: u8 },
     /// Lanes moved.
     Copy { src: LaneIndex, dst: LaneIndex, lanes: u32 },
     /// A counted loop over `first, first + step, …` below `last`.

@@ -157,7 +157,9 @@ impl Fusion<'_> {
                     modulo: shape.extent(axis).unwrap_or(1).max(1) as u32,
                 }
             }
-            Op::ShapeOp(ShapeOp::Broadcast { .. } | ShapeOp::Reshape { .. } | ShapeOp::Transpose)
+            Op::ShapeOp(
+                ShapeOp::Broadcast { .. } | ShapeOp::Reshape { .. } | ShapeOp::Transpose | ShapeOp::Unpack { .. },
+            )
             | Op::Matmul(_)
             | Op::Memory(_)
             | Op::Control(_) => MicroKind::Copy, // only `broadcast` of these is ever fused

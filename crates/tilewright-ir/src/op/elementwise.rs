@@ -28,6 +28,10 @@ family! {
     rsqrt => Rsqrt (a) -> ValueId, Pure;
     /// `1 / a`.
     recip => Recip (a) -> ValueId, Pure;
+    /// The nearest integer, ties to even; keeps the sign of zero.
+    round => Round (a) -> ValueId, Pure;
+    /// The integer towards zero; keeps the sign of zero.
+    trunc => Trunc (a) -> ValueId, Pure;
     /// `a + b`.
     add => Add (a, b) -> ValueId, Pure;
     /// `a - b`.
@@ -107,7 +111,7 @@ impl Elementwise {
                 allow(!elem(0).is_float(), "bool or integers")?;
                 elem(0)
             }
-            Exp2 | Log2 | Tanh | Rsqrt | Recip => {
+            Exp2 | Log2 | Tanh | Rsqrt | Recip | Round | Trunc => {
                 allow(elem(0).is_float(), "floats")?;
                 elem(0)
             }
@@ -172,8 +176,8 @@ impl Elementwise {
             Cast { to } | Bitcast { to } => *to,
             Lt | Le | Gt | Ge | Eq | Ne => Elem::Bool,
             Select => operands[1].elem(),
-            Neg | Not | Abs | Exp2 | Log2 | Tanh | Rsqrt | Recip | Add | Sub | Mul | Div | Rem | Max | Min | And
-            | Or | Xor | Shl | Shr => one().elem(),
+            Neg | Not | Abs | Exp2 | Log2 | Tanh | Rsqrt | Recip | Round | Trunc | Add | Sub | Mul | Div | Rem
+            | Max | Min | And | Or | Xor | Shl | Shr => one().elem(),
         };
         let compare = |holds: fn(f64, f64) -> bool| {
             zip([operands[0], operands[1]], shape, |[a, b]| f64::from(u8::from(holds(a, b))))
@@ -188,6 +192,8 @@ impl Elementwise {
             Tanh => float(one(), f64::tanh),
             Rsqrt => float(one(), |a| 1.0 / a.sqrt()),
             Recip => float(one(), |a| 1.0 / a),
+            Round => float(one(), f64::round_ties_even),
+            Trunc => float(one(), f64::trunc),
             Add => binary(operands, shape, elem, |a, b| a + b, |a, b| a + b),
             Sub => binary(operands, shape, elem, |a, b| a - b, |a, b| a - b),
             Mul => binary(operands, shape, elem, |a, b| a * b, i64::wrapping_mul),

@@ -105,7 +105,7 @@ ops! {
     Elementwise,
     /// One axis folded to extent 1.
     Reduce,
-    /// Elements made or moved, none changed.
+    /// Elements made, moved or taken apart.
     ShapeOp,
     /// Products of matrices.
     Matmul,

@@ -1,4 +1,4 @@
-//! Elements made or moved; none is changed.
+//! Elements made, moved or taken apart; nothing is computed from them.
 
 use super::family::family;
 use super::{RegionTypes, TypeError};
@@ -7,7 +7,7 @@ use crate::kernel::ValueId;
 use crate::types::{Elem, MAX_TILE_RANK, Shape, Type};
 
 family! {
-    /// Ops that make or move elements.
+    /// Ops that make, move or take apart elements.
     ShapeOp:
     /// The coordinate along `axis` of each element, as i32.
     iota => Iota { axis: u8, shape: Shape } () -> ValueId, Pure;
@@ -17,6 +17,14 @@ family! {
     reshape => Reshape { shape: Shape } (a) -> ValueId, Pure;
     /// The last two axes exchanged.
     transpose => Transpose (a) -> ValueId, Pure;
+    /// The codes of `bits` bits (2, 4 or 8) in u32 words, as u8: `[.., n]` to `[.., n * 32 / bits]`, of rank 1 to 3. The
+    /// first code of a word is its lowest bits.
+    unpack => Unpack { bits: u8 } (words) -> ValueId, Pure;
+}
+
+/// How many codes of this many bits a word of 32 bits holds; `None` where `unpack` has no such codes.
+fn codes_of_word(bits: u8) -> Option<usize> {
+    matches!(bits, 2 | 4 | 8).then(|| 32 / bits as usize)
 }
 
 impl ShapeOp {
@@ -62,6 +70,30 @@ impl ShapeOp {
                 extents.swap(rank - 2, rank - 1);
                 Type::tile(elem, Shape::new(&extents).unwrap_or(from)) // the same extents fit again
             }
+            ShapeOp::Unpack { bits } => {
+                let (elem, from) = tile(0)?;
+                let refuse = |of: String, help: String| TypeError::new(format!("`unpack` of {of}")).help(help);
+                if elem != Elem::U32 {
+                    return Err(refuse(
+                        elem.to_string(),
+                        "codes are packed in u32 words: load them as u32".to_string(),
+                    ));
+                }
+                let Some(codes) = codes_of_word(*bits) else {
+                    let help = "a code has 2, 4 or 8 bits, so that a word holds 16, 8 or 4".to_string();
+                    return Err(refuse(format!("codes of {bits} bits"), help));
+                };
+                let mut extents: Vec<usize> = from.extents().collect();
+                let Some(words) = extents.last_mut() else {
+                    return Err(refuse("a scalar".to_string(), "it needs rank 1, 2 or 3".to_string()));
+                };
+                *words = words.saturating_mul(codes);
+                let Some(shape) = Shape::new(&extents) else {
+                    let help = format!("each word becomes {codes} codes, and an extent fits 32 bits");
+                    return Err(refuse(format!("a tile of shape {from}"), help));
+                };
+                Type::tile(Elem::U8, shape)
+            }
         }])
     }
 
@@ -92,6 +124,12 @@ impl ShapeOp {
                     }
                 }
                 Tile::made(operands[0].elem(), shape, data)
+            }
+            ShapeOp::Unpack { bits } => {
+                let words = operands[0].data().iter().map(|&word| word as u32);
+                let codes = |word: u32| (0..32).step_by(usize::from(*bits)).map(move |at| word >> at);
+                let data = words.flat_map(codes).map(|code| f64::from(code & ((1 << bits) - 1)));
+                Tile::made(Elem::U8, shape, data.collect())
             }
         }
     }

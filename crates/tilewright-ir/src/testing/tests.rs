@@ -80,7 +80,7 @@ fn rounding_at_every_op(text: &str) -> String {
 fn a_device_that_rounds_at_every_op_stays_within_the_tolerance() {
     let mut runner = TestRunner::deterministic();
     let mut rounded = 0;
-    for _ in 0..400 {
+    for _ in 0..800 {
         let program = programs().new_tree(&mut runner).expect("no program is refused").current();
         let text = rounding_at_every_op(&program.kernel.to_string());
         let kernel = parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));

@@ -134,6 +134,10 @@ impl Thread<'_> {
             Step::Broadcast { src, dst, from, to } => {
                 self.broadcast(*src, *dst, from.map(|x| x as usize), to.map(|x| x as usize))
             }
+            // SAFETY: these kernels are for this processor; the lowering made room for the words and for all of their codes.
+            Step::Unpack { src, dst, words, bits } => unsafe {
+                (kernels.unpack)(self.lane(*src), self.lane(*dst), *words, *bits);
+            },
             // SAFETY: both hold `lanes` lanes.
             Step::Copy { src, dst, lanes } => unsafe {
                 std::ptr::copy(self.lane(*src), self.lane(*dst), *lanes as usize);

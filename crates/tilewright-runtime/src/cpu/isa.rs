@@ -6,6 +6,7 @@
 use super::gemm;
 use super::pack;
 use super::simd::{self, Simd};
+use super::unpack;
 use super::vector;
 use tilewright_compile::cpu::{Dot, Target, VectorLoop};
 
@@ -79,6 +80,7 @@ pub(super) struct Kernels {
     pub dot: unsafe fn(&Dot, *mut u32),
     pub pack_rows: unsafe fn(pack::Rows, *mut f32, u32, u32, u32),
     pub pack_transposed: unsafe fn(pack::Rows, *mut f32, u32, u32, u32),
+    pub unpack: unsafe fn(*const u32, *mut u32, u32, u8),
     /// A chain of fused multiply-adds in registers: how many were done. For measuring the ceiling.
     pub fma_chain: unsafe fn(u64) -> (u64, f32),
 }
@@ -102,6 +104,7 @@ macro_rules! kernels {
                 dot: run_dot,
                 pack_rows,
                 pack_transposed,
+                unpack,
                 fma_chain,
             };
 
@@ -127,6 +130,12 @@ macro_rules! kernels {
             unsafe fn pack_transposed(rows: pack::Rows, dst: *mut f32, k: u32, n: u32, panel: u32) {
                 // SAFETY: the caller's promise.
                 unsafe { pack::pack_transposed::<$simd>(rows, dst, k, n, panel) }
+            }
+
+            $(#[target_feature(enable = $feature)])*
+            unsafe fn unpack(src: *const u32, dst: *mut u32, words: u32, bits: u8) {
+                // SAFETY: the caller's promise.
+                unsafe { unpack::run(src, dst, words, bits) }
             }
 
             $(#[target_feature(enable = $feature)])*

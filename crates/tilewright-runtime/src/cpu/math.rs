@@ -53,6 +53,32 @@ pub(super) fn tanh<const FMA: bool>(x: f32) -> f32 {
     if a < 0.625 { small } else { large }
 }
 
+/// From here on every f32 is an integer.
+const ALL_WHOLE: f32 = 8_388_608.0;
+
+/// The nearest integer, ties to even. Instruction sets with a fused multiply-add have an instruction for it; without one it
+/// would be a call for each lane.
+#[inline(always)]
+pub(super) fn round<const FMA: bool>(x: f32) -> f32 {
+    if FMA {
+        return x.round_ties_even();
+    }
+    let a = x.abs();
+    let rounded = (a + ALL_WHOLE) - ALL_WHOLE;
+    (if a < ALL_WHOLE { rounded } else { a }).copysign(x) // NaN fails the comparison
+}
+
+/// The integer towards zero.
+#[inline(always)]
+pub(super) fn trunc<const FMA: bool>(x: f32) -> f32 {
+    if FMA {
+        return x.trunc();
+    }
+    let a = x.abs();
+    let rounded = round::<FMA>(a);
+    (if rounded > a { rounded - 1.0 } else { rounded }).copysign(x)
+}
+
 /// The nearest bf16 value, ties to even.
 #[inline(always)]
 pub(super) fn round_bf16(x: f32) -> f32 {
@@ -145,6 +171,31 @@ mod tests {
             assert!(round_f16(x).to_bits() == f.to_bits() || (x.is_nan() && round_f16(x).is_nan()), "{x:e}");
             assert!(round_bf16(x).to_bits() == b.to_bits() || (x.is_nan() && round_bf16(x).is_nan()), "{x:e}");
         }
+    }
+
+    #[test]
+    fn rounding_to_integers_is_what_f64_does() {
+        let steps = (0..=u32::MAX).step_by(499);
+        let near = (0..=1 << 12).flat_map(|i| {
+            let half = (i as f32 / 2.0).to_bits();
+            [half.saturating_sub(1), half, half + 1].map(|bits| [bits, bits | 0x8000_0000])
+        });
+        let large = (0x4a00_0000u32..0x4c00_0000).step_by(61);
+        let mut compared = 0;
+        for bits in steps.chain(near.flatten()).chain(large) {
+            let x = f32::from_bits(bits);
+            let (nearest, towards) = (f64::from(x).round_ties_even() as f32, f64::from(x).trunc() as f32);
+            for (got, wanted) in [
+                (round::<true>(x), nearest),
+                (round::<false>(x), nearest),
+                (trunc::<true>(x), towards),
+                (trunc::<false>(x), towards),
+            ] {
+                assert!(got.to_bits() == wanted.to_bits() || (x.is_nan() && got.is_nan()), "{x:e} gives {got:e}");
+                compared += 1;
+            }
+        }
+        assert!(compared > 10_000_000);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! - `gemm`: the register-blocked product
 //! - `memory`: views, loads, stores
 //! - `pack`: matrices into panels for the product
+//! - `unpack`: words into codes
 //! - `simd`: vectors of each instruction set
 //! - `isa`: all of these compiled for each instruction set, one chosen at run time
 
@@ -15,6 +16,7 @@ mod math;
 mod memory;
 mod pack;
 mod simd;
+mod unpack;
 mod vector;
 
 pub use isa::Isa;

@@ -146,6 +146,8 @@ impl Block {
                 (Tanh, _) => self.unary(|a| bits(math::tanh::<FMA>(float(a)))),
                 (Rsqrt, _) => self.unary(|a| bits(1.0 / float(a).sqrt())),
                 (Recip, _) => self.unary(|a| bits(1.0 / float(a))),
+                (Round, _) => self.unary(|a| bits(math::round::<FMA>(float(a)))),
+                (Trunc, _) => self.unary(|a| bits(math::trunc::<FMA>(float(a)))),
                 (Add, Float) => self.binary(|a, b| bits(float(a) + float(b))),
                 (Add, Signed | Unsigned | Mask) => self.binary(u32::wrapping_add),
                 (Sub, Float) => self.binary(|a, b| bits(float(a) - float(b))),

@@ -90,6 +90,8 @@ impl Lowering<'_> {
                 Step::Transpose { src, dst, outer, rows: rows / outer.max(1), cols }
             }
             ShapeOp::Broadcast { .. } => Step::Broadcast { src, dst, from: padded(from), to: padded(to) },
+            // Rows of words become rows of codes, so all words lie in one row.
+            ShapeOp::Unpack { bits } => Step::Unpack { src, dst, words: from.count() as u32, bits: *bits },
             // The lanes of a reshaped tile are the same.
             ShapeOp::Reshape { .. } | ShapeOp::Iota { .. } => Step::Copy { src, dst, lanes: to.count() as u32 },
         }

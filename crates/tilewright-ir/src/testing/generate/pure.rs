@@ -10,6 +10,8 @@ use crate::types::{Elem, Shape, Type};
 const FLOOR: f64 = 0.125;
 /// `exp2` is taken of values at most this large.
 const CEILING: f64 = 6.0;
+/// At most so many words are unpacked, each into up to 16 codes.
+const MOST_WORDS: usize = 64;
 
 impl Generator<'_> {
     pub(super) fn literal(&mut self) -> Option<Entry> {
@@ -116,6 +118,15 @@ impl Generator<'_> {
         self.keep(value, fact)
     }
 
+    /// To an integer: of exact floats, because a small error may become a whole step.
+    pub(super) fn whole(&mut self) -> Option<Entry> {
+        let a = self.find(|e| e.elem().is_float() && e.fact.is_exact())?;
+        let op = self.pool_op(&[Elementwise::Round, Elementwise::Trunc]);
+        let value = self.emit(op, &[a.value])?;
+        // Grains are powers of two.
+        self.keep(value, Fact::exact(a.fact.bound.ceil(), a.fact.grain.max(1.0)))
+    }
+
     pub(super) fn compare(&mut self) -> Option<Entry> {
         use Elementwise::{Eq, Ge, Gt, Le, Lt, Ne};
         let a = self.find(|e| e.fact.is_exact())?;
@@ -208,6 +219,18 @@ impl Generator<'_> {
         let a = self.find(|e| e.shape().rank() >= 2)?;
         let value = self.emit(ShapeOp::Transpose, &[a.value])?;
         self.keep(value, a.fact)
+    }
+
+    pub(super) fn unpack(&mut self) -> Option<Entry> {
+        let words = |e: &Entry| e.elem().bytes() == 4 && e.elem().is_int() && e.shape().rank() > 0;
+        let a = self.find(|e| words(e) && e.shape().count() <= MOST_WORDS)?;
+        let bits = self.one_of(&[2, 4, 8])?;
+        let words = match a.elem() {
+            Elem::U32 => a.value,
+            _ => self.emit(Elementwise::Cast { to: Elem::U32 }, &[a.value])?,
+        };
+        let value = self.emit(ShapeOp::Unpack { bits }, &[words])?;
+        self.keep(value, Fact::INT)
     }
 
     pub(super) fn reduce(&mut self) -> Option<Entry> {
