@@ -1,6 +1,6 @@
 //! What the CPU lowering makes of kernels: where values live, what is packed, what is fused.
 
-use tilewright_compile::cpu::{PackSource, Program, Step, Target, lower};
+use tilewright_compile::cpu::{PackSource, Program, Stats, Step, Target, lower};
 use tilewright_compile::pass;
 use tilewright_ir::text::parse;
 
@@ -136,6 +136,26 @@ fn a_load_that_only_feeds_products_is_packed_from_memory() {
         .collect();
     assert_eq!(packs, [(true, true, 32, 8), (true, false, 8, 16)], "{program}");
     assert_eq!(count(&program, |s| matches!(s, Step::Transpose { .. })), 0, "{program}");
+}
+
+#[test]
+fn words_are_unpacked_in_one_step_and_what_follows_is_fused() {
+    let program = lowered(
+        "kernel k(x: view<u32, 3>, s: f32, out y: view<f32, 3>) {
+           %0 = constant value=0 elem=i32
+           %words = load %x, %0, %0, %0 shape=[2, 3, 5]
+           %codes = unpack %words bits=4
+           %numbers = cast %codes to=f32
+           %scaled = mul %numbers, %s
+           %nearest = round %scaled
+           store %y, %nearest, %0, %0, %0
+         }",
+    );
+    let whole = |s: &Step| matches!(s, Step::Unpack { words: 30, bits: 4, .. });
+    assert_eq!(count(&program, whole), 1, "{program}");
+    let stats = Stats { fused: 3, loops: 1, unfused: 1, dots: 0 };
+    assert_eq!(program.stats, stats, "{program}");
+    assert!(program.to_string().contains(" = unpack 30 by 4 bits @"), "{program}");
 }
 
 #[test]
