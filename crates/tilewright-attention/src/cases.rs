@@ -1,5 +1,9 @@
 //! Test and benchmark cases: named shapes with features, types and inputs, made the same on every machine.
 
+mod gemma_twin;
+
+pub use gemma_twin::{GemmaTwin, gemma_twin};
+
 use crate::attention::{Attention, Extents};
 use crate::error::AttentionError;
 use crate::feature::{Feature, Features};

@@ -3,6 +3,7 @@
 //! Nothing here is shared with the kernels but the request that states the problem, and the f64 halves of the features'
 //! hooks. A key that a row does not attend is never touched for that row, so NaN there changes nothing.
 
+pub mod affine;
 mod bound;
 mod compare;
 
