@@ -4,7 +4,7 @@
 
 use std::error::Error;
 use std::time::{Duration, Instant};
-use tilewright_attention::Attention;
+use tilewright_attention::{Attention, AttentionError};
 use tilewright_ir::{Elem, verify};
 use tilewright_runtime::{Device, Tensor};
 
@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let request = Attention::new(q.view(), k.view(), k.view()).causal().lse();
 
     let variant = request.plan(&device)?.variant().clone();
-    let (trace, kernel) = timed(50, || variant.trace())?;
+    let (trace, kernel) = timed(50, || variant.forward()?.1().map_err(AttentionError::from))?;
     let (verify, ()) = timed(50, || verify::verify(&kernel))?;
     let (first_plan, _) = timed(20, || request.plan(&Device::cpu_with_threads(1)))?; // a new device has compiled nothing
     let (cached_plan, plan) = timed(2000, || request.plan(&device))?;

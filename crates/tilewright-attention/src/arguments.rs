@@ -1,4 +1,4 @@
-//! What a kernel is given at launch: its own arguments by name, and what the features bring.
+//! What a kernel is given at launch: its own arguments by name, and what the cache and the features bring.
 
 use crate::error::AttentionError;
 use crate::feature::{Features, InputValue};
@@ -13,6 +13,7 @@ pub(crate) type Bound<'a> = Vec<(&'static str, HostValue<TensorView<'a>, TensorV
 pub(crate) fn in_order<'a>(
     kernel: &Kernel,
     own: Bound<'a>,
+    cache: Vec<(&'static str, TensorView<'a>)>,
     features: &'a Features,
 ) -> Result<Vec<Arg<'a>>, AttentionError> {
     let own = own.into_iter().map(|(name, value)| {
@@ -23,6 +24,7 @@ pub(crate) fn in_order<'a>(
         };
         (name, arg)
     });
+    let cache = cache.into_iter().map(|(name, view)| (name, Arg::Read(view)));
     let inputs = features.inputs().map(|input| {
         let arg = match input.value {
             InputValue::Scalar(x) => Arg::Scalar(x),
@@ -30,7 +32,7 @@ pub(crate) fn in_order<'a>(
         };
         (input.name, arg)
     });
-    let mut given: Vec<(&str, Arg<'a>)> = own.chain(inputs).collect();
+    let mut given: Vec<(&str, Arg<'a>)> = own.chain(cache).chain(inputs).collect();
     let mut take = |name: &str| {
         let place = given.iter().position(|(given, _)| *given == name)?;
         Some(given.swap_remove(place).1)

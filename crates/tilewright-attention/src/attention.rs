@@ -1,9 +1,10 @@
 //! The request: what to compute, checked against the contract before anything runs.
 
-use crate::error::{AttentionError, MAX_HEAD_DIM, MAX_LENGTH};
+use crate::cache::{Cache, Format, Layout, Place, axes, contiguous, float};
+use crate::error::{AttentionError, MAX_HEAD_DIM, MAX_LENGTH, MAX_SPLITS};
 use crate::feature::{Feature, Features};
 use crate::features::Causal;
-use crate::forward::ATTENTION_FORWARD;
+use crate::kernels::{ATTENTION_FORWARD, ATTENTION_MERGE, ATTENTION_SPLIT};
 use crate::pairs;
 use crate::plan::Plan;
 use std::f64::consts::LOG2_E;
@@ -31,14 +32,27 @@ use tilewright_runtime::{Device, Tensor, TensorView, TensorViewMut};
 #[derive(Clone, Debug)]
 pub struct Attention<'a> {
     q: TensorView<'a>,
-    k: TensorView<'a>,
-    v: TensorView<'a>,
+    cache: Cache<'a>,
     scale: Option<f64>,
     q_start: Option<i64>,
     kv_len: Option<&'a [i32]>,
     features: Features,
     lse: bool,
+    splits: Splits,
     schedule: Option<Schedule>,
+}
+
+/// Into how many shares the keys of a sequence are split, each walked by its own programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Splits {
+    /// As many as the device needs to be busy.
+    #[default]
+    Auto,
+    /// So many; those that find no keys add nothing. One needs no second pass.
+    Count(usize),
+    /// So many that each has this number of keys, rounded up to whole tiles: the result of a sequence does not depend on
+    /// what else is in the batch.
+    Keys(usize),
 }
 
 /// What a request gives.
@@ -82,8 +96,22 @@ pub(crate) struct Checked {
 impl<'a> Attention<'a> {
     /// Attention of `q` over all keys and values, with scale `1/sqrt(head_dim)`.
     pub fn new(q: TensorView<'a>, k: TensorView<'a>, v: TensorView<'a>) -> Self {
-        let features = Features::none();
-        Attention { q, k, v, scale: None, q_start: None, kv_len: None, features, lse: false, schedule: None }
+        Attention::over(q, Cache::new(k, v))
+    }
+
+    /// Attention of `q` over a cache, with scale `1/sqrt(head_dim)`.
+    pub fn over(q: TensorView<'a>, cache: Cache<'a>) -> Self {
+        Attention {
+            q,
+            cache,
+            scale: None,
+            q_start: None,
+            kv_len: None,
+            features: Features::none(),
+            lse: false,
+            splits: Splits::Auto,
+            schedule: None,
+        }
     }
 
     /// The factor of `q . k`.
@@ -121,6 +149,11 @@ impl<'a> Attention<'a> {
         Attention { features, ..self }
     }
 
+    /// Into how many shares the keys are split.
+    pub fn splits(self, splits: Splits) -> Self {
+        Attention { splits, ..self }
+    }
+
     /// This tile shape instead of the planner's.
     pub fn schedule(self, schedule: Schedule) -> Self {
         Attention { schedule: Some(schedule), ..self }
@@ -131,7 +164,7 @@ impl<'a> Attention<'a> {
     /// # Errors
     /// Every way in which the request breaks the contract, and what the device cannot compile.
     pub fn plan(&self, device: &Device) -> Result<Plan, AttentionError> {
-        Plan::new(self, self.check()?.shape, device)
+        Plan::new(self, &self.check()?, device)
     }
 
     /// Plans, allocates the outputs and runs.
@@ -170,7 +203,7 @@ impl<'a> Attention<'a> {
         if checked.shape.is_empty() {
             return self.check_outputs(&checked.shape, &o, lse.as_ref());
         }
-        Plan::new(self, checked.shape, device)?.launch(self, checked, o, lse)
+        Plan::new(self, checked, device)?.launch(self, checked, o, lse, None)
     }
 
     /// How many (query row, key) pairs are attended, over all heads.
@@ -218,24 +251,32 @@ impl<'a> Attention<'a> {
             Some(start) => vec![start as i32; shape.batch],
         };
         self.check_inputs()?;
+        self.cache.check_entries(&kv_len)?;
+        self.check_ring(&shape, &kv_len)?;
+        if let Err((feature, reason)) = self.features.check(&shape, &kv_len) {
+            return Err(AttentionError::Feature { feature, reason });
+        }
+        match self.splits {
+            Splits::Count(got) | Splits::Keys(got) if got == 0 || got > MAX_LENGTH => {
+                return Err(AttentionError::Splits { got });
+            }
+            Splits::Count(got) if got > MAX_SPLITS => return Err(AttentionError::Splits { got }),
+            Splits::Auto | Splits::Count(_) | Splits::Keys(_) => {}
+        }
         Ok(Checked { shape, kv_len, q_start, scale })
     }
 
     fn extents(&self) -> Result<Extents, AttentionError> {
         let [batch, q_heads, q_len, head_dim] = axes("q", &self.q)?;
-        let [k_batch, kv_heads, capacity, k_dim] = axes("k", &self.k)?;
-        let [v_batch, v_heads, v_len, value_dim] = axes("v", &self.v)?;
-        let (q, k, v) = (self.q.elem(), self.k.elem(), self.v.elem());
-        if k != v || (q != k && q != Elem::F32) {
-            return Err(AttentionError::ElementMix { q, k, v });
+        let q = float("q", &self.q)?;
+        let Layout { batch: k_batch, kv_heads, capacity, head_dim: k_dim, value_dim, elem } =
+            self.cache.layout(batch)?;
+        if q != elem && q != Elem::F32 {
+            return Err(AttentionError::ElementMix { q, kv: elem });
         }
-        for (tensor, axis, got, other, wanted) in [
-            ("k", "batch", k_batch, "q", batch),
-            ("v", "batch", v_batch, "q", batch),
-            ("v", "number of heads", v_heads, "k", kv_heads),
-            ("v", "length", v_len, "k", capacity),
-            ("k", "head dim", k_dim, "q", head_dim),
-        ] {
+        for (tensor, axis, got, other, wanted) in
+            [("k", "batch", k_batch, "q", batch), ("k", "head dim", k_dim, "q", head_dim)]
+        {
             if got != wanted {
                 return Err(AttentionError::Extent { tensor, axis, got, other, wanted });
             }
@@ -266,10 +307,30 @@ impl<'a> Attention<'a> {
         Ok(Extents { batch, q_heads, kv_heads, q_len, capacity, head_dim, value_dim })
     }
 
+    /// A ring keeps the last tokens only: positions count from the oldest of them, and each window must still be there.
+    fn check_ring(&self, shape: &Extents, kv_len: &[i32]) -> Result<(), AttentionError> {
+        let Place::Ring(_) = self.cache.place else { return Ok(()) };
+        if self.q_start.is_some() {
+            let nearest = "the last query at the last key, which is the default";
+            return Err(AttentionError::combination("`q_start` with a ring", nearest));
+        }
+        let (capacity, q_len) = (shape.capacity, shape.q_len);
+        let Some(reach) = self.features.reach() else { return Ok(()) };
+        let (window, needed) = (reach + 1, (reach + q_len).max(1));
+        match kv_len.iter().position(|&len| len as usize == capacity && needed > capacity) {
+            Some(entry) => Err(AttentionError::RingCapacity { entry, capacity, q_len, window, needed }),
+            None => Ok(()),
+        }
+    }
+
     /// Two inputs of one name would silently share a parameter.
     fn check_inputs(&self) -> Result<(), AttentionError> {
-        let own = ATTENTION_FORWARD.launch.iter().map(|(name, _)| *name);
-        let mut names: Vec<&str> = own.chain(self.features.inputs().map(|input| input.name)).collect();
+        let kernels = [&ATTENTION_FORWARD, &ATTENTION_SPLIT, &ATTENTION_MERGE];
+        let mut own: Vec<&str> = kernels.iter().flat_map(|kernel| kernel.launch).map(|(name, _)| *name).collect();
+        own.extend(Format::PARAMETERS);
+        own.sort_unstable();
+        own.dedup();
+        let mut names: Vec<&str> = own.into_iter().chain(self.features.inputs().map(|input| input.name)).collect();
         names.sort_unstable();
         match names.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => Err(AttentionError::InputName { name: pair[0].to_string() }),
@@ -297,14 +358,9 @@ impl<'a> Attention<'a> {
         &self.q
     }
 
-    /// The keys.
-    pub fn k(&self) -> &TensorView<'a> {
-        &self.k
-    }
-
-    /// The values.
-    pub fn v(&self) -> &TensorView<'a> {
-        &self.v
+    /// The keys and values.
+    pub fn cache(&self) -> &Cache<'a> {
+        &self.cache
     }
 
     /// The features asked for.
@@ -315,6 +371,11 @@ impl<'a> Attention<'a> {
     /// Whether lse was asked for.
     pub fn wants_lse(&self) -> bool {
         self.lse
+    }
+
+    /// The splits asked for.
+    pub fn requested_splits(&self) -> Splits {
+        self.splits
     }
 
     /// The schedule asked for.
@@ -342,29 +403,6 @@ impl Extents {
     /// Whether there is nothing to compute.
     pub fn is_empty(&self) -> bool {
         self.batch == 0 || self.q_len == 0
-    }
-}
-
-/// The extents of an input of rank 4 with float elements and a contiguous last axis.
-fn axes(tensor: &'static str, view: &TensorView<'_>) -> Result<[usize; 4], AttentionError> {
-    let axes = <[usize; 4]>::try_from(view.shape()).map_err(|_| AttentionError::Rank {
-        tensor,
-        got: view.shape().len(),
-        wanted: 4,
-        axes: "batch, heads, length, dim",
-    })?;
-    if !view.elem().is_float() {
-        return Err(AttentionError::Element { tensor, got: view.elem(), wanted: "f32, f16 or bf16" });
-    }
-    contiguous(tensor, view.shape(), view.strides())?;
-    Ok(axes)
-}
-
-/// An axis of extent 0 or 1 has no neighbours, so its stride says nothing.
-fn contiguous(tensor: &'static str, shape: &[usize], strides: &[usize]) -> Result<(), AttentionError> {
-    match (shape.last(), strides.last()) {
-        (Some(&extent), Some(&stride)) if extent > 1 && stride != 1 => Err(AttentionError::Stride { tensor, stride }),
-        _ => Ok(()),
     }
 }
 

@@ -200,8 +200,8 @@ impl Case {
     }
 
     /// The tile shape, instead of the planner's.
-    pub fn schedule(mut self, rows: u32, keys: u32) -> Case {
-        self.schedule = Some(Schedule { rows, keys });
+    pub fn schedule(mut self, queries: u32, keys: u32) -> Case {
+        self.schedule = Some(Schedule { heads: 1, queries, keys });
         self
     }
 

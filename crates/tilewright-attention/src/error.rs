@@ -1,5 +1,7 @@
 //! What is refused, and why.
 
+use crate::cache::PAGE_SIZES;
+use crate::quant::Group;
 use tilewright_ir::{Diagnostics, Elem, Schedule};
 use tilewright_runtime::{LaunchError, TensorError};
 
@@ -30,16 +32,12 @@ pub enum AttentionError {
         wanted: &'static str,
     },
     /// Types that do not go together.
-    #[error(
-        "q holds {q}, k {k} and v {v}: k and v share a type, and it is q's, or q is f32 and they are f16 or bf16; convert one of them"
-    )]
+    #[error("q holds {q}, k and v {kv}: they share a type, or q is f32 and they are f16 or bf16; convert one of them")]
     ElementMix {
         /// Of q.
         q: Elem,
-        /// Of k.
-        k: Elem,
-        /// Of v.
-        v: Elem,
+        /// Of k and v, or of their scales.
+        kv: Elem,
     },
     /// Two tensors that disagree about an extent.
     #[error("{tensor} has {got} as its {axis} and {other} has {wanted}; they must be equal")]
@@ -127,6 +125,136 @@ pub enum AttentionError {
         /// As given.
         got: i64,
     },
+    /// Keys and values of different types.
+    #[error("the keys are {k} and the values {v}; both share a type, and scales and biases of codes have it too")]
+    CacheMix {
+        /// Of the keys, or of their scales.
+        k: Elem,
+        /// Of the values, or of their scales.
+        v: Elem,
+    },
+    /// Too few or too many numbers.
+    #[error("{what} has {got} entries and the batch {batch}; give one for each batch entry")]
+    EntryCount {
+        /// Which numbers.
+        what: &'static str,
+        /// Entries given.
+        got: usize,
+        /// Batch entries.
+        batch: usize,
+    },
+    /// A head that groups cannot be cut into.
+    #[error(
+        "{tensor} holds heads of {dim}, which groups of {group} do not divide; use a smaller group or a dense cache"
+    )]
+    Group {
+        /// Which tensor.
+        tensor: &'static str,
+        /// Numbers of a head.
+        dim: usize,
+        /// Numbers of a group.
+        group: Group,
+    },
+    /// A slot that the ring does not have.
+    #[error("ring_start[{entry}] is {got}; it must be a slot, 0 to {capacity} less one")]
+    RingStart {
+        /// Batch entry.
+        entry: usize,
+        /// As given.
+        got: i32,
+        /// Slots.
+        capacity: usize,
+    },
+    /// A full ring that has lost tokens which a query's window still holds.
+    #[error(
+        "the ring of {capacity} slots is full (kv_len[{entry}]) and {q_len} queries with a window of {window} need {needed}; make the ring at least that large"
+    )]
+    RingCapacity {
+        /// Batch entry.
+        entry: usize,
+        /// Slots.
+        capacity: usize,
+        /// Queries.
+        q_len: usize,
+        /// Keys of a window, with the query's own.
+        window: usize,
+        /// Slots needed.
+        needed: usize,
+    },
+    /// Pages of a size that is not served.
+    #[error("pages of {got} tokens; {} to {} are served", PAGE_SIZES.start(), PAGE_SIZES.end())]
+    PageSize {
+        /// Tokens of a page.
+        got: usize,
+    },
+    /// A page table that batch entries cannot share.
+    #[error(
+        "the page table has {got} entries, which {batch} batch entries cannot share; give each the same number of pages"
+    )]
+    PageTable {
+        /// Entries.
+        got: usize,
+        /// Batch entries.
+        batch: usize,
+    },
+    /// A page that does not exist.
+    #[error("page {place} of batch entry {entry} is {got}; there are pages 0 to {pages} less one")]
+    Page {
+        /// Batch entry.
+        entry: usize,
+        /// Which of its pages.
+        place: usize,
+        /// As given.
+        got: i32,
+        /// Pages.
+        pages: usize,
+    },
+    /// A prefix that does not fit.
+    #[error(
+        "prefix_len[{entry}] is {prefix} of {len} keys; the prefix has room for {slots} and the tail for {room} keys"
+    )]
+    Prefix {
+        /// Batch entry.
+        entry: usize,
+        /// As given.
+        prefix: i32,
+        /// Keys that count.
+        len: i32,
+        /// Room of the prefix.
+        slots: usize,
+        /// Room of the tail.
+        room: usize,
+    },
+    /// Things that do not go together.
+    #[error("{what} is not served; the nearest that is: {nearest}")]
+    Combination {
+        /// What was asked.
+        what: String,
+        /// What works.
+        nearest: String,
+    },
+    /// A feature that does not fit the problem.
+    #[error("{feature}: {reason}")]
+    Feature {
+        /// Which feature.
+        feature: String,
+        /// What is wrong, what was expected, and the next step.
+        reason: String,
+    },
+    /// A number of splits, or of keys of each, that cannot be.
+    #[error("{got} splits; give 1 to {MAX_SPLITS}, or leave it to the planner")]
+    Splits {
+        /// As given.
+        got: usize,
+    },
+    /// Scratch that is too small.
+    #[error("the scratch has {got} bytes and the plan needs {needed}")]
+    Scratch {
+        /// Bytes given.
+        got: usize,
+        /// Bytes needed.
+        needed: usize,
+    },
     /// A schedule outside its limits.
     #[error("schedule {schedule}: {reason}")]
     Schedule {
@@ -191,6 +319,15 @@ pub enum AttentionError {
     #[error(transparent)]
     Launch(#[from] LaunchError),
 }
+
+impl AttentionError {
+    pub(crate) fn combination(what: impl Into<String>, nearest: impl Into<String>) -> AttentionError {
+        AttentionError::Combination { what: what.into(), nearest: nearest.into() }
+    }
+}
+
+/// The most splits.
+pub const MAX_SPLITS: usize = 1 << 16;
 
 /// The largest head dim and value dim.
 pub const MAX_HEAD_DIM: usize = 576;

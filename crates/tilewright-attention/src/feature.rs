@@ -3,73 +3,16 @@
 //! Hooks see index tiles (position of the query, key, row in q) and the head, never how rows are laid out in a tile. The
 //! phases are fixed (cap, bias, mask, sink), so the order in which features are given cannot change what is computed.
 
+use crate::attention::Extents;
 use crate::features;
+pub use crate::index::{Block, Keys, Pair, Pairs, Queries};
 use std::any::{TypeId, type_name};
 use std::fmt;
-use std::ops::{Deref, Range};
+use std::ops::Range;
 use std::sync::Arc;
+use tilewright_ir::Schedule;
 use tilewright_lang::prelude::*;
 use tilewright_runtime::TensorView;
-
-/// The queries of one tile.
-#[derive(Clone, Copy, Debug, Carried)]
-pub struct Queries {
-    /// Batch entry.
-    pub batch: Scalar<i32>,
-    /// Query head.
-    pub head: Scalar<i32>,
-    /// Rows of q.
-    pub q_len: Scalar<i32>,
-    /// Keys that exist for this batch entry.
-    pub kv_len: Scalar<i32>,
-    /// Row in q of the tile's first query.
-    pub first_row: Scalar<i32>,
-    /// Position of the tile's first query.
-    pub first: Scalar<i32>,
-    /// Position of the tile's last query that exists; a tile may reach past the rows of q.
-    pub last: Scalar<i32>,
-    /// Row in q: `[rows, 1]`.
-    pub row: Tile<i32>,
-    /// Position: `[rows, 1]`.
-    pub query: Tile<i32>,
-}
-
-/// The pairs of one score tile: the queries down, the keys across.
-#[derive(Clone, Copy, Debug, Carried)]
-pub struct Pairs {
-    /// The queries.
-    pub queries: Queries,
-    /// Logical key: `[1, keys]`. The last ones may not exist.
-    pub key: Tile<i32>,
-}
-
-/// Keys `first..end`; nothing when `end <= first`.
-#[derive(Clone, Copy, Debug, Carried)]
-pub struct Keys {
-    /// The first key.
-    pub first: Scalar<i32>,
-    /// One past the last key.
-    pub end: Scalar<i32>,
-}
-
-/// One pair on the host, for the f64 reference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pair {
-    /// Batch entry.
-    pub batch: usize,
-    /// Query head.
-    pub head: usize,
-    /// Row in q.
-    pub row: usize,
-    /// Position of the query; may be negative.
-    pub query: i64,
-    /// Logical key.
-    pub key: i64,
-    /// Rows of q.
-    pub q_len: usize,
-    /// Keys that exist for this batch entry.
-    pub kv_len: usize,
-}
 
 /// When a score hook runs: caps before biases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +29,15 @@ pub trait ScoreHook {
     fn apply(&self, scores: Tile<f32>, at: &Pairs) -> Tile<f32>;
     /// The same for one score.
     fn reference(&self, at: &Pair, score: f64) -> f64;
+}
+
+/// What is known of a whole tile of pairs.
+#[derive(Clone, Copy, Debug)]
+pub struct Class {
+    /// No pair is attended: keys and values are not loaded.
+    pub none: Scalar<bool>,
+    /// Every pair is attended and nothing is added: the hooks of the mask are not asked.
+    pub all: Scalar<bool>,
 }
 
 /// Says which pairs are attended.
@@ -109,6 +61,26 @@ pub trait MaskHook {
         let _ = at;
         Keys { end: all.first, ..all }
     }
+    /// What is added to the score of each attended pair, in natural units, after all score hooks: any shape that broadcasts
+    /// to `[rows, keys]`. Asked only where `attended` is.
+    fn bias(&self, at: &Pairs) -> Option<Tile<f32>> {
+        let _ = at;
+        None
+    }
+    /// The same for one pair that is attended.
+    fn reference_bias(&self, at: &Pair) -> f64 {
+        let _ = at;
+        0.0
+    }
+    /// What is known of the tile as a whole, where intervals cannot say it.
+    fn class(&self, at: &Pairs) -> Option<Class> {
+        let _ = at;
+        None
+    }
+    /// How many keys before its own position a query may attend; `None` is all of them.
+    fn reach(&self) -> Option<usize> {
+        None
+    }
     /// Whether, for some tile, a key inside `may` is attended by no query of the tile. Values there must be kept from the
     /// product, since they may be NaN.
     fn leaves_holes(&self) -> bool {
@@ -122,8 +94,8 @@ pub trait MaskHook {
 
 /// A logit that adds to the denominator of each row and to nothing else.
 pub trait SinkHook {
-    /// In natural units.
-    fn logit(&self, at: &Queries) -> Scalar<f32>;
+    /// In natural units: `[rows, 1]`, or `[1, 1]` when all are the same.
+    fn logit(&self, at: &Queries) -> Tile<f32>;
     /// The same for one head.
     fn reference(&self, head: usize) -> f64;
 }
@@ -152,6 +124,18 @@ pub enum InputValue<'f> {
 /// Its [`SpecValue`] key tells it from other features of its type where a kernel could come out different; what comes at
 /// launch (a slope, a mask's bytes) are its [`inputs`](Feature::inputs) and become kernel parameters.
 pub trait Feature: SpecValue + fmt::Debug + Send + Sync {
+    /// Whether it fits problems of these extents, where its inputs have extents of their own.
+    ///
+    /// # Errors
+    /// What is wrong, what was expected, and the next step.
+    fn check(&self, shape: &Extents, kv_len: &[i32]) -> Result<(), String> {
+        let _ = (shape, kv_len);
+        Ok(())
+    }
+    /// The tile shape that it was made for, if it serves only one.
+    fn schedule(&self) -> Option<Schedule> {
+        None
+    }
     /// What comes at launch.
     fn inputs(&self) -> Vec<Input<'_>> {
         Vec::new()
@@ -167,60 +151,6 @@ pub trait Feature: SpecValue + fmt::Debug + Send + Sync {
     /// What it adds to the denominators.
     fn sink(&self) -> Option<&dyn SinkHook> {
         None
-    }
-}
-
-impl Queries {
-    /// The `rows` queries from `first_row` on; `q_start` is the position of the first row of q.
-    #[track_caller]
-    pub fn new(
-        [batch, head]: [Scalar<i32>; 2],
-        first_row: Scalar<i32>,
-        rows: usize,
-        q_len: Scalar<i32>,
-        q_start: Scalar<i32>,
-        kv_len: Scalar<i32>,
-    ) -> Queries {
-        let row = iota(&[rows, 1], 0) + first_row;
-        let last_row = (first_row + rows).min(q_len) - 1;
-        Queries {
-            batch,
-            head,
-            q_len,
-            kv_len,
-            first_row,
-            first: q_start + first_row,
-            last: q_start + last_row,
-            row,
-            query: row + q_start,
-        }
-    }
-
-    /// These queries with the `keys` keys from `first_key` on.
-    #[track_caller]
-    pub fn with_keys(self, first_key: Scalar<i32>, keys: usize) -> Pairs {
-        Pairs { queries: self, key: iota(&[1, keys], 1) + first_key }
-    }
-}
-
-impl Deref for Pairs {
-    type Target = Queries;
-
-    fn deref(&self) -> &Queries {
-        &self.queries
-    }
-}
-
-#[tile]
-impl Keys {
-    /// Whether the `keys` keys from `first_key` on are all among these.
-    pub fn hold(&self, first_key: Scalar<i32>, keys: usize) -> Scalar<bool> {
-        self.first <= first_key && first_key + keys <= self.end
-    }
-
-    /// The keys of both.
-    pub fn intersect(self, other: Keys) -> Keys {
-        Keys { first: self.first.max(other.first), end: self.end.min(other.end) }
     }
 }
 
@@ -342,20 +272,84 @@ impl Features {
         self.scores(Phase::Bias).fold(capped, |scores, hook| hook.apply(scores, at))
     }
 
+    /// What the masks add to scores, in natural units.
+    pub fn bias(&self, at: &Pairs) -> Option<Tile<f32>> {
+        self.masks().filter_map(|mask| mask.bias(at)).reduce(|sum, bias| sum + bias)
+    }
+
+    /// How many keys before its own position a query may attend at most; `None` is all of them.
+    pub fn reach(&self) -> Option<usize> {
+        self.masks().filter_map(|mask| mask.reach()).min()
+    }
+
+    /// The tile shape that one of them was made for.
+    pub(crate) fn schedule(&self) -> Option<Schedule> {
+        self.all().find_map(|feature| feature.schedule())
+    }
+
+    /// The first feature that does not fit problems of these extents: its text and what is wrong.
+    pub(crate) fn check(&self, shape: &Extents, kv_len: &[i32]) -> Result<(), (String, String)> {
+        let checked = |c: &Composed| c.feature.check(shape, kv_len).map_err(|reason| (c.shown.clone(), reason));
+        self.0.iter().try_for_each(checked)
+    }
+
     /// True where every mask attends.
     pub fn attended(&self, existing: Tile<bool>, at: &Pairs) -> Tile<bool> {
         self.masks().fold(existing, |all, mask| all & mask.attended(at))
     }
 
-    /// The keys that some query of the tile may attend.
+    /// What the masks know of these queries over the keys of `all`.
     #[track_caller]
-    pub fn may(&self, at: &Queries) -> Keys {
-        let all = Keys { first: scalar(0), end: at.kv_len };
-        self.masks().fold(all, |keys, mask| keys.intersect(mask.may(at, all)))
+    pub fn known(&self, at: &Queries, all: Keys) -> Known<'_> {
+        let may = self.masks().fold(all, |keys, mask| keys.intersect(mask.may(at, all)));
+        let musts = self.masks().map(|mask| (mask, mask.must(at, all))).collect();
+        Known { may, musts }
     }
+}
 
-    /// The keys of `may` that every query of the tile attends.
-    pub fn must(&self, at: &Queries, may: Keys) -> Keys {
-        self.masks().fold(may, |keys, mask| keys.intersect(mask.must(at, may)))
+/// What masks know of the queries of a tile.
+pub struct Known<'f> {
+    /// The keys that some query of the tile may attend.
+    pub may: Keys,
+    musts: Vec<(&'f dyn MaskHook, Keys)>,
+}
+
+impl Known<'_> {
+    /// The keys that every query of the tile attends, as the intervals say.
+    pub fn must(&self) -> Keys {
+        self.musts.iter().fold(self.may, |keys, (_, must)| keys.intersect(*must))
     }
+}
+
+#[tile]
+impl Known<'_> {
+    /// What is known of a tile of keys of which `own` may be attended.
+    pub fn class(&self, at: &Pairs, own: Keys) -> Knowledge {
+        let mut must = own;
+        let mut classes = Vec::new();
+        for (mask, keys) in &self.musts {
+            match mask.class(at) {
+                Some(class) => classes.push((class, *keys)),
+                None => must = must.intersect(*keys),
+            }
+        }
+        let mut known = Knowledge { none: None, all: must.hold(at.first_key, at.keys) };
+        for (class, keys) in classes {
+            known.none = Some(match known.none {
+                Some(none) => none | class.none,
+                None => class.none,
+            });
+            known.all = known.all & (class.all | keys.hold(at.first_key, at.keys));
+        }
+        known
+    }
+}
+
+/// What is known of a tile of pairs.
+#[derive(Clone, Copy, Debug)]
+pub struct Knowledge {
+    /// No pair is attended; `None` where that is never known.
+    pub none: Option<Scalar<bool>>,
+    /// Every pair is attended and no mask adds anything.
+    pub all: Scalar<bool>,
 }

@@ -6,27 +6,29 @@
 
 mod arguments;
 mod attention;
+pub mod cache;
 pub mod cases;
 mod error;
 pub mod feature;
 pub mod features;
-mod forward;
+mod index;
+pub mod kernels;
 mod library;
 mod pairs;
 mod plan;
 pub mod proof;
 pub mod quant;
 pub mod reference;
-mod row_state;
 mod tuning;
+mod variant;
 
-pub use attention::{Attention, Extents, Output};
+pub use attention::{Attention, Extents, Output, Splits};
+pub use cache::Cache;
 pub use error::{AttentionError, MAX_HEAD_DIM, MAX_LENGTH};
 pub use feature::{Feature, Features};
 pub use features::Causal;
-pub use forward::{ATTENTION_FORWARD, AttentionForward, AttentionForwardArgs, attention_forward};
 pub use library::{KernelEntry, Library, library};
-pub use plan::{Plan, Variant};
+pub use plan::Plan;
 pub use quant::{Affine, Bits, Group, QuantError, Rounding};
-pub use row_state::RowState;
 pub use tilewright_ir::Schedule;
+pub use variant::Variant;

@@ -1,14 +1,15 @@
 //! The kernels of the library as a list: what the command line inspects, tests and measures.
 
 use crate::attention::Extents;
+use crate::cache::Format;
 use crate::cases::{Case, Order, Values};
 use crate::error::{AttentionError, MAX_HEAD_DIM};
 use crate::feature::Features;
 use crate::features::{self, Causal};
-use crate::forward::ATTENTION_FORWARD;
+use crate::kernels::{ATTENTION_FORWARD, ATTENTION_MERGE, ATTENTION_SPLIT};
 use crate::tuning;
 use tilewright_ir::{Elem, Schedule};
-use tilewright_lang::{SpecEntry, SpecText};
+use tilewright_lang::{SpecEntry, SpecText, SpecValue};
 
 /// A list of kernels. A user's own binary passes its own.
 #[derive(Clone, Debug)]
@@ -85,13 +86,13 @@ impl Library {
 
 /// The kernels of this library.
 pub fn library() -> Library {
-    Library { entries: vec![FORWARD] }
+    Library { entries: vec![FORWARD, SPLIT, MERGE] }
 }
 
 /// Forward attention over dense tensors.
 const FORWARD: KernelEntry = KernelEntry {
     spec: &ATTENTION_FORWARD,
-    summary: "forward attention over dense keys and values, any features",
+    summary: "attention in one pass over the keys, any features and cache format",
     complete,
     types: &TYPES,
     head_dims: &[
@@ -109,17 +110,34 @@ const FORWARD: KernelEntry = KernelEntry {
         (576, 512),
     ],
     schedules: &[
-        Schedule { rows: 16, keys: 64 },
-        Schedule { rows: 32, keys: 64 },
-        Schedule { rows: 32, keys: 128 },
-        Schedule { rows: 64, keys: 64 },
-        Schedule { rows: 64, keys: 128 },
-        Schedule { rows: 128, keys: 64 },
-        Schedule { rows: 128, keys: 128 },
-        Schedule { rows: 128, keys: 256 },
+        Schedule { heads: 1, queries: 16, keys: 64 },
+        Schedule { heads: 1, queries: 32, keys: 64 },
+        Schedule { heads: 1, queries: 32, keys: 128 },
+        Schedule { heads: 1, queries: 64, keys: 64 },
+        Schedule { heads: 1, queries: 64, keys: 128 },
+        Schedule { heads: 1, queries: 128, keys: 64 },
+        Schedule { heads: 1, queries: 128, keys: 128 },
+        Schedule { heads: 1, queries: 128, keys: 256 },
     ],
     cases: test_cases,
     benches,
+};
+
+/// One share of the keys.
+const SPLIT: KernelEntry = KernelEntry {
+    summary: "one share of the keys for decode and verify: the heads of a group and the queries as rows",
+    complete: complete_split,
+    types: FORWARD.types,
+    head_dims: FORWARD.head_dims,
+    ..KernelEntry::new(&ATTENTION_SPLIT, "")
+};
+
+/// The shares of the keys combined.
+const MERGE: KernelEntry = KernelEntry {
+    complete: complete_merge,
+    types: FORWARD.types,
+    head_dims: FORWARD.head_dims,
+    ..KernelEntry::new(&ATTENTION_MERGE, "combines the shares of the keys")
 };
 
 const TYPES: [(Elem, Elem); 5] = [
@@ -131,7 +149,16 @@ const TYPES: [(Elem, Elem); 5] = [
 ];
 
 /// The values that are left out as the planner chooses them for a prefill of 1024 tokens, without features and with lse.
-fn complete(mut text: SpecText) -> Result<SpecText, AttentionError> {
+fn complete(text: SpecText) -> Result<SpecText, AttentionError> {
+    complete_for(text, 1024, true)
+}
+
+/// The same for a decode of one query of a group of four heads over 4096 keys.
+fn complete_split(text: SpecText) -> Result<SpecText, AttentionError> {
+    complete_for(text, 1, false)
+}
+
+fn complete_for(mut text: SpecText, q_len: usize, lse: bool) -> Result<SpecText, AttentionError> {
     // What cannot be read is refused when the kernel is traced.
     let number = |text: &SpecText, name: &str| text.get(name).and_then(|value| value.parse::<usize>().ok());
     let mut or = |name: &str, value: String| text.entry(name.to_string()).or_insert(value).clone();
@@ -139,12 +166,15 @@ fn complete(mut text: SpecText) -> Result<SpecText, AttentionError> {
     let head_dim = or("head_dim", "128".to_string());
     or("value_dim", head_dim);
     or("features", Features::none().to_string());
-    or("lse", true.to_string());
+    let cache = or("cache", Format::DENSE.to_string());
+    if lse {
+        or("lse", true.to_string());
+    }
 
     if let [Some(q), Some(kv)] = types.map(|name| Elem::from_name(&name).filter(|elem| elem.is_float()))
         && !TYPES.contains(&(q, kv))
     {
-        return Err(AttentionError::ElementMix { q, k: kv, v: kv });
+        return Err(AttentionError::ElementMix { q, kv });
     }
     let (Some(head_dim), Some(value_dim)) = (number(&text, "head_dim"), number(&text, "value_dim")) else {
         return Ok(text);
@@ -154,14 +184,26 @@ fn complete(mut text: SpecText) -> Result<SpecText, AttentionError> {
             return Err(AttentionError::HeadDim { axis, got });
         }
     }
-    let shape = Extents { batch: 1, q_heads: 1, kv_heads: 1, q_len: 1024, capacity: 1024, head_dim, value_dim };
-    let (schedule, _) = tuning::choose(&shape);
+    let Ok(cache) = Format::parse(&cache) else { return Ok(text) };
+    let shape = Extents { batch: 1, q_heads: 4, kv_heads: 1, q_len, capacity: 4096, head_dim, value_dim };
+    let (schedule, _) = tuning::choose(&shape, &cache);
     let mut extent = |name: &str, chosen: u32| {
         text.entry(name.to_string()).or_insert(chosen.to_string());
         number(&text, name).map(|n| u32::try_from(n).unwrap_or(u32::MAX)) // far outside the limits
     };
-    if let (Some(rows), Some(keys)) = (extent("rows", schedule.rows), extent("keys", schedule.keys)) {
-        tuning::check(Schedule { rows, keys }, head_dim, value_dim)?;
+    let chosen = [("heads", schedule.heads), ("queries", schedule.queries), ("keys", schedule.keys)];
+    if let [Some(heads), Some(queries), Some(keys)] = chosen.map(|(name, chosen)| extent(name, chosen)) {
+        tuning::check(Schedule { heads, queries, keys }, head_dim, value_dim, &cache)?;
+    }
+    Ok(text)
+}
+
+/// Values for the merge of one query of a group of four heads.
+fn complete_merge(mut text: SpecText) -> Result<SpecText, AttentionError> {
+    let chosen =
+        [("E", "f32"), ("heads", "4"), ("queries", "1"), ("value_dim", "128"), ("features", "none"), ("lse", "true")];
+    for (name, value) in chosen {
+        text.entry(name.to_string()).or_insert(value.to_string());
     }
     Ok(text)
 }

@@ -1,111 +1,106 @@
-//! From a request to a compiled kernel: which schedule, why, and how to launch it.
+//! From a request to compiled kernels: which schedule and splits, why, and how to launch them.
 
 use crate::arguments;
 use crate::attention::{Attention, Checked, Extents};
 use crate::error::AttentionError;
-use crate::forward::{AttentionForward, AttentionForwardArgs};
-use crate::tuning;
+use crate::kernels::{AttentionForwardArgs, AttentionMergeArgs, AttentionSplitArgs};
+use crate::tuning::{self, Shares};
+use crate::variant::Variant;
 use std::fmt;
 use std::sync::Arc;
-use tilewright_ir::{Diagnostics, Elem, Kernel, Schedule};
-use tilewright_lang::{Float, bf16, f16};
+use tilewright_ir::Schedule;
 use tilewright_runtime::{Device, Grid, Pipeline, TensorView, TensorViewMut};
 
-/// A compiled kernel with its schedule, for any tensors of the planned shapes; strides, lengths, positions, the scale and
+/// Compiled kernels with their schedule, for any tensors of the planned shapes; strides, lengths, positions, the scale and
 /// the features' inputs may differ from launch to launch. Cheap to clone.
 #[derive(Clone)]
 pub struct Plan(Arc<Planned>);
 
 struct Planned {
     device: Device,
-    pipeline: Pipeline,
+    passes: Passes,
     variant: Variant,
     key: String,
     shape: Extents,
     reason: String,
 }
 
-/// Everything that the kernel is specialised by: its specialisation values, and its element types as data.
-#[derive(Clone, Debug)]
-pub struct Variant {
-    /// Element type of q and o.
-    pub q: Elem,
-    /// Element type of k and v.
-    pub kv: Elem,
-    /// The values.
-    pub spec: AttentionForward,
+/// The compiled kernels.
+enum Passes {
+    /// One pass over all keys.
+    Forward(Pipeline),
+    /// Shares of the keys, then their sum. `keys` is how many each share has; 0 shares out what there is.
+    Split { split: Pipeline, merge: Pipeline, splits: usize, keys: usize },
 }
 
-/// [`AttentionForward`]'s `key` and `trace` for some Rust types.
-type Typed = (fn(&AttentionForward) -> String, fn(&AttentionForward) -> Result<Kernel, Diagnostics>);
-
-impl Variant {
-    /// The key under which its pipeline is kept.
-    ///
-    /// # Errors
-    /// [`AttentionError::ElementMix`] for types that do not go together.
-    pub fn key(&self) -> Result<String, AttentionError> {
-        let (key, _) = self.typed()?;
-        Ok(key(&self.spec))
-    }
-
-    /// The kernel.
-    ///
-    /// # Errors
-    /// [`AttentionError::Schedule`] outside the schedule's limits, [`AttentionError::ElementMix`] for types that do not go
-    /// together, [`AttentionError::Trace`] for a mistake in a feature.
-    pub fn trace(&self) -> Result<Kernel, AttentionError> {
-        let (_, trace) = self.typed()?;
-        tuning::check(self.schedule(), self.spec.head_dim, self.spec.value_dim)?;
-        Ok(trace(&self.spec)?)
-    }
-
-    /// The tile shape.
-    pub fn schedule(&self) -> Schedule {
-        let extent = |n: usize| u32::try_from(n).unwrap_or(u32::MAX); // far outside the limits
-        Schedule { rows: extent(self.spec.rows), keys: extent(self.spec.keys) }
-    }
-
-    fn typed(&self) -> Result<Typed, AttentionError> {
-        fn of<E: Float, C: Float>() -> Typed {
-            (AttentionForward::key::<E, C>, AttentionForward::trace::<E, C>)
-        }
-        match (self.q, self.kv) {
-            (Elem::F32, Elem::F32) => Ok(of::<f32, f32>()),
-            (Elem::F32, Elem::F16) => Ok(of::<f32, f16>()),
-            (Elem::F32, Elem::Bf16) => Ok(of::<f32, bf16>()),
-            (Elem::F16, Elem::F16) => Ok(of::<f16, f16>()),
-            (Elem::Bf16, Elem::Bf16) => Ok(of::<bf16, bf16>()),
-            (q, kv) => Err(AttentionError::ElementMix { q, k: kv, v: kv }),
-        }
-    }
+/// What a launch needs beside the tensors.
+struct Run<'r, 'a> {
+    request: &'r Attention<'a>,
+    checked: &'r Checked,
+    q_start: TensorView<'r>,
+    kv_len: TensorView<'r>,
 }
 
 impl Plan {
-    pub(crate) fn new(request: &Attention<'_>, shape: Extents, device: &Device) -> Result<Plan, AttentionError> {
-        let (schedule, reason) = match request.requested_schedule() {
-            Some(schedule) => (schedule, "as requested".to_string()),
-            None => tuning::choose(&shape),
+    pub(crate) fn new(request: &Attention<'_>, checked: &Checked, device: &Device) -> Result<Plan, AttentionError> {
+        let shape = checked.shape;
+        let (variant, reason) = Variant::of(request, &shape)?;
+        variant.check(&shape)?;
+        let threads = device.info().threads;
+        let (shares, why) = tuning::shares(request.requested_splits(), &shape, variant.schedule, threads);
+        if variant.features.schedule().is_some() && shares != Shares::Whole {
+            return Err(AttentionError::combination("a class map with splits", "the mask without its map"));
+        }
+        let compile =
+            |(key, trace): crate::variant::Traced| device.compile_keyed(&key, || trace().map_err(AttentionError::from));
+        let passes = match shares {
+            Shares::Whole => Passes::Forward(compile(variant.forward()?)?),
+            Shares::Even(splits) | Shares::Fixed { splits, .. } => {
+                let keys = if let Shares::Fixed { keys, .. } = shares { keys } else { 0 };
+                Passes::Split { split: compile(variant.split()?)?, merge: compile(variant.merge()?)?, splits, keys }
+            }
         };
-        let variant = variant(request, &shape, schedule);
         let key = variant.key()?;
-        let pipeline = device.compile_keyed(&key, || variant.trace())?;
-        Ok(Plan(Arc::new(Planned { device: device.clone(), pipeline, variant, key, shape, reason })))
+        let reason = format!("{reason}; splits: {why}");
+        Ok(Plan(Arc::new(Planned { device: device.clone(), passes, variant, key, shape, reason })))
     }
 
     /// Runs the plan for a request of the planned shapes, types and features.
     ///
     /// # Errors
     /// A request that breaks the contract, [`AttentionError::Replan`] for one that the plan was not made for, outputs of
-    /// another shape or type, and what goes wrong while the kernel runs.
+    /// another shape or type, and what goes wrong while the kernels run.
     pub fn run(
         &self,
         request: &Attention<'_>,
         o: TensorViewMut<'_>,
         lse: Option<TensorViewMut<'_>>,
     ) -> Result<(), AttentionError> {
+        self.launch(request, &self.hold(request)?, o, lse, None)
+    }
+
+    /// The same with the caller's scratch, f32 `[n]` of at least [`scratch_bytes`](Plan::scratch_bytes): nothing is
+    /// allocated for what the passes hand on.
+    ///
+    /// # Errors
+    /// As [`run`](Plan::run), and scratch that is too small or of another type.
+    pub fn run_with(
+        &self,
+        request: &Attention<'_>,
+        o: TensorViewMut<'_>,
+        lse: Option<TensorViewMut<'_>>,
+        scratch: &mut [f32],
+    ) -> Result<(), AttentionError> {
+        self.launch(request, &self.hold(request)?, o, lse, Some(scratch))
+    }
+
+    /// Holds a request against the contract and against what was planned.
+    fn hold(&self, request: &Attention<'_>) -> Result<Checked, AttentionError> {
         let checked = request.check()?;
-        let asked = variant(request, &checked.shape, request.requested_schedule().unwrap_or(self.schedule()));
+        let (mut asked, _) = Variant::of(request, &checked.shape)?;
+        if request.requested_schedule().is_none() {
+            asked.schedule = self.schedule();
+        }
         if checked.shape != self.0.shape || asked.key()? != self.0.key {
             let describe = |shape: &Extents, variant: &Variant| format!("{shape:?} as {variant}");
             return Err(AttentionError::Replan {
@@ -113,7 +108,7 @@ impl Plan {
                 got: describe(&checked.shape, &asked),
             });
         }
-        self.launch(request, &checked, o, lse)
+        Ok(checked)
     }
 
     pub(crate) fn launch(
@@ -122,106 +117,185 @@ impl Plan {
         checked: &Checked,
         o: TensorViewMut<'_>,
         lse: Option<TensorViewMut<'_>>,
+        scratch: Option<&mut [f32]>,
     ) -> Result<(), AttentionError> {
         request.check_outputs(&checked.shape, &o, lse.as_ref())?;
+        let needed = self.scratch_bytes();
+        if let Some(scratch) = &scratch
+            && size_of_val(&**scratch) < needed
+        {
+            return Err(AttentionError::Scratch { got: size_of_val(&**scratch), needed });
+        }
         if checked.shape.is_empty() {
             return Ok(());
         }
         let batch = [checked.shape.batch];
-        let own = AttentionForwardArgs {
-            q: *request.q(),
-            k: *request.k(),
-            v: *request.v(),
+        let run = Run {
+            request,
+            checked,
             q_start: TensorView::from_slice(&checked.q_start, &batch)?,
             kv_len: TensorView::from_slice(&checked.kv_len, &batch)?,
-            scale: checked.scale,
+        };
+        match &self.0.passes {
+            Passes::Forward(pipeline) => {
+                let Run { q_start, kv_len, .. } = run;
+                let own = AttentionForwardArgs { q: *request.q(), q_start, kv_len, scale: checked.scale, o, lse };
+                self.one(pipeline, self.grid(), own.bind(), request, true)
+            }
+            Passes::Split { .. } => match scratch {
+                Some(scratch) => self.split_and_merge(&run, o, lse, scratch),
+                None => self.split_and_merge(&run, o, lse, &mut vec![0.0; needed / size_of::<f32>()]),
+            },
+        }
+    }
+
+    fn split_and_merge(
+        &self,
+        run: &Run<'_, '_>,
+        o: TensorViewMut<'_>,
+        lse: Option<TensorViewMut<'_>>,
+        scratch: &mut [f32],
+    ) -> Result<(), AttentionError> {
+        let Passes::Split { split, merge, splits, keys } = &self.0.passes else { return Ok(()) };
+        let Extents { batch, q_heads, q_len, value_dim, .. } = run.checked.shape;
+        let (q_start, kv_len) = (run.q_start, run.kv_len);
+        let each = [batch * splits, q_heads, q_len];
+        let rows = each.iter().product::<usize>();
+        let (acc, rest) = scratch.split_at_mut(rows * value_dim);
+        let (max, rest) = rest.split_at_mut(rows);
+        let sum = &mut rest[..rows];
+        let acc_shape = [each[0], q_heads, q_len, value_dim];
+
+        let own = AttentionSplitArgs {
+            q: *run.request.q(),
+            q_start,
+            kv_len,
+            scale: run.checked.scale,
+            splits: *splits as f64,
+            split_keys: *keys as f64,
+            acc: TensorViewMut::from_slice(acc, &acc_shape)?,
+            max: TensorViewMut::from_slice(max, &each)?,
+            sum: TensorViewMut::from_slice(sum, &each)?,
+        };
+        let [tiles, heads, entries] = self.grid();
+        let all = u32::try_from(*splits).ok().and_then(|splits| tiles.checked_mul(splits));
+        let grid = [all.ok_or(AttentionError::Splits { got: *splits })?, heads, entries];
+        self.one(split, grid, own.bind(), run.request, true)?;
+
+        let own = AttentionMergeArgs {
+            acc: TensorView::from_slice(acc, &acc_shape)?,
+            max: TensorView::from_slice(max, &each)?,
+            sum: TensorView::from_slice(sum, &each)?,
+            q_start,
+            kv_len,
+            splits: *splits as f64,
             o,
             lse,
         };
-        let mut args = arguments::in_order(self.0.pipeline.kernel(), own.bind(), request.features())?;
-        Ok(self.0.device.launch(&self.0.pipeline, self.grid(), &mut args)?)
+        self.one(merge, self.grid(), own.bind(), run.request, false)
+    }
+
+    /// Launches one pass, which may or may not read the cache.
+    fn one<'a>(
+        &self,
+        pipeline: &Pipeline,
+        grid: Grid,
+        own: arguments::Bound<'a>,
+        request: &'a Attention<'_>,
+        reads_cache: bool,
+    ) -> Result<(), AttentionError> {
+        let cache = if reads_cache { request.cache().tensors(request.q().shape()[0])? } else { Vec::new() };
+        let mut args = arguments::in_order(pipeline.kernel(), own, cache, request.features())?;
+        Ok(self.0.device.launch(pipeline, grid, &mut args)?)
     }
 
     /// The tile shape.
     pub fn schedule(&self) -> Schedule {
-        self.0.variant.schedule()
+        self.0.variant.schedule
     }
 
-    /// Tile programs along each axis: query tiles, query heads, batch.
+    /// How many shares the keys are split into; 1 is a single pass.
+    pub fn splits(&self) -> usize {
+        match self.0.passes {
+            Passes::Forward(_) => 1,
+            Passes::Split { splits, .. } => splits,
+        }
+    }
+
+    /// Tile programs along each axis: query tiles, tiles of query heads, batch. The split pass has as many for each split.
     pub fn grid(&self) -> Grid {
-        let shape = &self.0.shape;
-        let tiles = shape.q_len.div_ceil(self.schedule().rows as usize);
+        let (shape, schedule) = (&self.0.shape, self.schedule());
+        let tiles = shape.q_len.div_ceil(schedule.queries as usize);
         // The checked lengths fit; no tensor in memory has as many heads or batch entries as u32 counts.
-        [tiles, shape.q_heads, shape.batch].map(|n| u32::try_from(n).unwrap_or(u32::MAX))
+        let heads = shape.q_heads / schedule.heads as usize;
+        [tiles, heads, shape.batch].map(|n| u32::try_from(n).unwrap_or(u32::MAX))
+    }
+
+    /// Bytes of f32 scratch that the passes hand on: `batch * q_heads * q_len * splits * (value_dim + 2) * 4`, 0 for one
+    /// pass.
+    pub fn scratch_bytes(&self) -> usize {
+        let Extents { batch, q_heads, q_len, value_dim, .. } = self.0.shape;
+        match self.0.passes {
+            Passes::Forward(_) => 0,
+            Passes::Split { splits, .. } => batch * q_heads * q_len * splits * (value_dim + 2) * size_of::<f32>(),
+        }
     }
 
     /// Bytes of working memory of one tile program.
-    pub fn scratch_bytes(&self) -> usize {
-        self.0.pipeline.scratch_bytes()
+    pub fn program_bytes(&self) -> usize {
+        self.pipelines().map(Pipeline::scratch_bytes).max().unwrap_or(0)
     }
 
     /// Bytes of working memory of all the tile programs that run at once.
-    pub fn total_scratch_bytes(&self) -> usize {
-        self.scratch_bytes().saturating_mul(self.programs_at_once())
+    pub fn working_bytes(&self) -> usize {
+        self.program_bytes().saturating_mul(self.programs_at_once())
     }
 
     /// One for each thread of the device, or fewer where the grid has fewer.
     fn programs_at_once(&self) -> usize {
-        let programs = self.grid().into_iter().fold(1usize, |all, n| all.saturating_mul(n as usize));
+        let programs = self.grid().into_iter().fold(self.splits(), |all, n| all.saturating_mul(n as usize));
         self.0.device.info().threads.min(programs)
     }
 
-    /// What the kernel was specialised by.
+    /// What the kernels were specialised by.
     pub fn variant(&self) -> &Variant {
         &self.0.variant
     }
 
-    /// The compiled kernel.
-    pub fn pipeline(&self) -> &Pipeline {
-        &self.0.pipeline
+    /// The compiled kernels, in the order in which they run.
+    pub fn pipelines(&self) -> impl Iterator<Item = &Pipeline> {
+        match &self.0.passes {
+            Passes::Forward(forward) => vec![forward],
+            Passes::Split { split, merge, .. } => vec![split, merge],
+        }
+        .into_iter()
     }
 
-    /// Kernel, schedule, grid, scratch bytes of a program and in all, and why.
+    /// Their names, joined by `+`.
+    pub fn kernels(&self) -> String {
+        self.pipelines().map(|pipeline| pipeline.kernel().name.to_string()).collect::<Vec<_>>().join("+")
+    }
+
+    /// Kernels, schedule, grid, splits, memory, and why.
     pub fn explain(&self) -> String {
         self.to_string()
     }
 }
 
-fn variant(request: &Attention<'_>, shape: &Extents, schedule: Schedule) -> Variant {
-    Variant {
-        q: request.q().elem(),
-        kv: request.k().elem(),
-        spec: AttentionForward {
-            rows: schedule.rows as usize,
-            keys: schedule.keys as usize,
-            head_dim: shape.head_dim,
-            value_dim: shape.value_dim,
-            features: request.features().clone(),
-            lse: request.wants_lse(),
-        },
-    }
-}
-
-impl fmt::Display for Variant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Variant { q, kv, spec: AttentionForward { head_dim, value_dim, features, lse, .. } } = self;
-        write!(f, "q {q}, k and v {kv}, head dim {head_dim}, value dim {value_dim}, features {features}, lse {lse}, ")?;
-        write!(f, "{}", self.schedule())
-    }
-}
-
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Variant { q, kv, spec: AttentionForward { head_dim, value_dim, features, lse, .. } } = self.variant();
+        let Variant { q, kv, head_dim, value_dim, features, cache, lse, .. } = self.variant();
         let [tiles, heads, batch] = self.grid();
         let info = self.0.device.info();
-        writeln!(f, "kernel    {} on {} ({})", self.0.pipeline.kernel().name, info.name, info.isa)?;
+        writeln!(f, "kernels   {} on {} ({})", self.kernels(), info.name, info.isa)?;
         writeln!(f, "types     q {q}, k and v {kv}, head dim {head_dim}, value dim {value_dim}, lse {lse}")?;
+        writeln!(f, "cache     {cache}")?;
         writeln!(f, "features  {features}")?;
-        writeln!(f, "schedule  {}: {}", self.schedule(), self.0.reason)?;
-        writeln!(f, "grid      {tiles} query tiles x {heads} heads x {batch} batch entries")?;
-        let (one, all) = (self.scratch_bytes(), self.total_scratch_bytes());
-        write!(f, "scratch   {one} bytes a program, {all} for the {} at once", self.programs_at_once())
+        writeln!(f, "schedule  {}, {} splits: {}", self.schedule(), self.splits(), self.0.reason)?;
+        writeln!(f, "grid      {tiles} query tiles x {heads} tiles of heads x {batch} batch entries")?;
+        writeln!(f, "scratch   {} bytes between the passes", self.scratch_bytes())?;
+        let (one, all) = (self.program_bytes(), self.working_bytes());
+        write!(f, "working   {one} bytes a program, {all} for the {} at once", self.programs_at_once())
     }
 }
 

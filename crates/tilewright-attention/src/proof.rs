@@ -6,7 +6,7 @@
 use crate::arguments;
 use crate::attention::Extents;
 use crate::error::AttentionError;
-use crate::feature::{Features, Pair, Queries};
+use crate::feature::{Block, Features, Keys, Pair, Queries};
 use tilewright_lang::prelude::*;
 use tilewright_runtime::{Device, TensorViewMut};
 
@@ -74,9 +74,10 @@ fn probe(
 ) {
     let [block, head, batch] = program_id();
     let first_row = block * rows;
-    let at = Queries::new([batch, head], first_row, rows, q_len, q_start, kv_len);
-    let may = features.may(&at);
-    let must = features.must(&at, may);
+    let tile = Block { batch, first_head: head, heads: 1, first_row, queries: rows };
+    let at = Queries::new(tile, q_len, q_start, kv_len);
+    let known = features.known(&at, Keys { first: scalar(0), end: kv_len });
+    let (may, must) = (known.may, known.must());
     for (place, bound) in [may.first, may.end, must.first, must.end].into_iter().enumerate() {
         bounds.at(head).at(block).set(place, bound);
     }
@@ -137,7 +138,7 @@ impl Problem<'_> {
                 bounds: TensorViewMut::from_slice(&mut bounds, &[HEADS, self.tiles(), 4])?,
                 attended: TensorViewMut::from_slice(&mut attended, &[HEADS, self.q_len, MAX_KV_LEN])?,
             };
-            let mut args = arguments::in_order(pipeline.kernel(), own.bind(), self.features)?;
+            let mut args = arguments::in_order(pipeline.kernel(), own.bind(), Vec::new(), self.features)?;
             device.launch(&pipeline, [self.tiles() as u32, HEADS as u32, 1], &mut args)?;
         }
         Ok(Said { bounds, attended })

@@ -6,6 +6,7 @@
 pub mod affine;
 mod bound;
 mod compare;
+mod unroll;
 
 pub use bound::Bound;
 pub use compare::{Comparison, Elements, Mismatch, Miss, compare, compare_elements};
@@ -14,6 +15,7 @@ use crate::Attention;
 use crate::error::AttentionError;
 use crate::feature::{Features, Pair, Phase};
 use tilewright_ir::Elem;
+use unroll::{Side, unroll};
 
 /// One problem: a request with its tensors read into f64, row-major in the logical order.
 #[derive(Clone, Debug)]
@@ -86,8 +88,8 @@ impl Problem {
             q_elem: request.q().elem(),
             row_step: 1,
             q: request.q().to_f64(),
-            k: request.k().to_f64(),
-            v: request.v().to_f64(),
+            k: unroll(request.cache(), Side::Keys, &checked),
+            v: unroll(request.cache(), Side::Values, &checked),
         })
     }
 
@@ -163,9 +165,11 @@ impl<'p> Row<'p> {
     /// Cap first, then biases, as the contract orders them.
     fn modify(&self, key: usize, score: f64) -> f64 {
         let pair = self.pair(key);
-        [Phase::Cap, Phase::Bias].into_iter().fold(score, |score, phase| {
-            self.problem.features.scores(phase).fold(score, |score, hook| hook.reference(&pair, score))
-        })
+        let features = &self.problem.features;
+        let changed = [Phase::Cap, Phase::Bias]
+            .into_iter()
+            .fold(score, |score, phase| features.scores(phase).fold(score, |score, hook| hook.reference(&pair, score)));
+        features.masks().fold(changed, |score, mask| score + mask.reference_bias(&pair))
     }
 
     fn sinks(&self) -> impl Iterator<Item = f64> {

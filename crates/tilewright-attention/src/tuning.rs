@@ -1,15 +1,22 @@
-//! The tuning table: which tile shape serves which problem, and the limits that any of them keeps.
+//! The tuning table: which tile shape and how many splits serve which problem, and the limits that any of them keeps.
 
-use crate::attention::Extents;
-use crate::error::AttentionError;
+use crate::attention::{Extents, Splits};
+use crate::cache::{Format, Placement};
+use crate::error::{AttentionError, MAX_SPLITS};
 use tilewright_ir::Schedule;
 
-/// The most query rows of a tile.
+/// The most rows of a tile: heads times queries.
 pub const MAX_ROWS: u32 = 1024;
 /// The most keys of a tile.
 pub const MAX_KEYS: u32 = 4096;
 /// The most bytes that the tiles of one program may take as f32.
 pub const MAX_TILE_BYTES: usize = 64 << 20;
+/// Up to so many queries a sequence are a decode or a verify: the heads of a group become rows of one tile.
+pub const MAX_VERIFY: usize = 64;
+/// A share of the keys has at least so many, so that merging costs little beside walking.
+const LEAST_SHARE: usize = 512;
+/// Programs for each thread that splitting aims at, so that threads end together.
+const PROGRAMS_PER_THREAD: usize = 2;
 
 /// One row of the table: the schedule of problems with at most these dims.
 struct Row {
@@ -25,38 +32,107 @@ struct Row {
 const TABLE: [Row; 2] = [Row { max_dim: 256, rows: 128, keys: 128 }, Row { max_dim: usize::MAX, rows: 64, keys: 128 }];
 
 /// The schedule for a problem, and why.
-pub(crate) fn choose(shape: &Extents) -> (Schedule, String) {
+pub(crate) fn choose(shape: &Extents, cache: &Format) -> (Schedule, String) {
     let dim = shape.head_dim.max(shape.value_dim);
     let row = TABLE.iter().find(|row| dim <= row.max_dim).unwrap_or(&TABLE[TABLE.len() - 1]);
     // Powers of two, so that a stream of different lengths is served by a few kernels.
     let needed = u32::try_from(shape.q_len.max(1).next_power_of_two()).unwrap_or(u32::MAX);
-    let schedule = Schedule { rows: row.rows.min(needed), keys: row.keys };
-    let bytes = tile_bytes(schedule, shape.head_dim, shape.value_dim);
     let dims =
         if row.max_dim == usize::MAX { "larger dims".to_string() } else { format!("dims up to {}", row.max_dim) };
-    let fewer = if schedule.rows < row.rows { format!(", rows for {} queries", shape.q_len) } else { String::new() };
-    (schedule, format!("table row for {dims}{fewer}; tiles take {} KiB", bytes.div_ceil(1024)))
+    let keys = whole_pages(row.keys, cache);
+    let (schedule, rows) = if shape.q_len <= MAX_VERIFY {
+        let heads = packed_heads(shape.q_heads / shape.kv_heads, needed);
+        let of_group = if heads == 1 { String::new() } else { format!("{heads} heads of a group times ") };
+        (Schedule { heads, queries: needed, keys }, format!(", rows are {of_group}{} queries", shape.q_len))
+    } else {
+        (Schedule { heads: 1, queries: row.rows.min(needed), keys }, String::new())
+    };
+    let bytes = tile_bytes(schedule, shape.head_dim, shape.value_dim);
+    (schedule, format!("table row for {dims}{rows}; tiles take {} KiB", bytes.div_ceil(1024)))
+}
+
+/// The most heads of a group whose queries fit one tile; the others are further tiles.
+fn packed_heads(group: usize, queries: u32) -> u32 {
+    let fit = (MAX_ROWS / queries).max(1) as usize;
+    let heads = (1..=group.min(fit)).rev().find(|heads| group.is_multiple_of(*heads)).unwrap_or(1);
+    heads as u32 // at most MAX_ROWS
+}
+
+/// A tile of keys is whole pages.
+fn whole_pages(keys: u32, cache: &Format) -> u32 {
+    match cache.placement {
+        Placement::Contiguous | Placement::Ring => keys,
+        Placement::Paged { page_size } => (keys / page_size as u32).max(1) * page_size as u32, // at most 256
+    }
+}
+
+/// How the keys are split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shares {
+    /// Not at all: one pass.
+    Whole,
+    /// Into so many even shares.
+    Even(usize),
+    /// Into so many shares of so many keys.
+    Fixed { splits: usize, keys: usize },
+}
+
+/// How the keys of a problem are split, and why.
+///
+/// The rule: as many shares as give each thread two programs, each of at least 512 keys. Prefill is never split: its query
+/// tiles keep all threads busy.
+pub(crate) fn shares(asked: Splits, shape: &Extents, schedule: Schedule, threads: usize) -> (Shares, String) {
+    match asked {
+        Splits::Count(1) => (Shares::Whole, "as requested".to_string()),
+        Splits::Count(splits) => (Shares::Even(splits), "as requested".to_string()),
+        Splits::Keys(keys) => {
+            let keys = keys.next_multiple_of(schedule.keys as usize);
+            let splits = shape.capacity.div_ceil(keys).max(1);
+            (Shares::Fixed { splits, keys }, "as requested".to_string())
+        }
+        Splits::Auto if shape.q_len > MAX_VERIFY => (Shares::Whole, "query tiles fill the device".to_string()),
+        Splits::Auto => {
+            let blocks = shape.q_len.div_ceil(schedule.queries as usize);
+            let programs = (shape.batch * (shape.q_heads / schedule.heads as usize) * blocks).max(1);
+            let wanted = (PROGRAMS_PER_THREAD * threads).div_ceil(programs);
+            match wanted.min(shape.capacity / LEAST_SHARE).min(MAX_SPLITS) {
+                0 | 1 => (Shares::Whole, format!("{programs} programs for {threads} threads")),
+                splits => (Shares::Even(splits), format!("{programs} programs for {threads} threads")),
+            }
+        }
+    }
 }
 
 /// Bytes of the tiles of one program as f32.
 fn tile_bytes(schedule: Schedule, head_dim: usize, value_dim: usize) -> usize {
-    let (rows, keys) = (schedule.rows as usize, schedule.keys as usize);
+    let (rows, keys) = (schedule.rows() as usize, schedule.keys as usize);
     4 * (rows * (head_dim + value_dim) + keys * (head_dim + value_dim) + rows * keys)
 }
 
 /// Holds a schedule against its limits.
-pub(crate) fn check(schedule: Schedule, head_dim: usize, value_dim: usize) -> Result<(), AttentionError> {
+pub(crate) fn check(
+    schedule: Schedule,
+    head_dim: usize,
+    value_dim: usize,
+    cache: &Format,
+) -> Result<(), AttentionError> {
     let refuse = |reason: String| Err(AttentionError::Schedule { schedule, reason });
-    if !(1..=MAX_ROWS).contains(&schedule.rows) {
-        return refuse(format!("rows must be 1 to {MAX_ROWS}"));
+    if schedule.heads == 0 || schedule.queries == 0 || schedule.rows() > MAX_ROWS {
+        return refuse(format!("heads times queries must be 1 to {MAX_ROWS}"));
     }
     if !(1..=MAX_KEYS).contains(&schedule.keys) {
         return refuse(format!("keys must be 1 to {MAX_KEYS}"));
     }
+    if let Placement::Paged { page_size } = cache.placement
+        && !(schedule.keys as usize).is_multiple_of(page_size)
+        && !page_size.is_multiple_of(schedule.keys as usize)
+    {
+        return refuse(format!("keys must be whole pages of {page_size}, or a whole part of one"));
+    }
     let bytes = tile_bytes(schedule, head_dim, value_dim);
     if bytes > MAX_TILE_BYTES {
         return refuse(format!(
-            "its tiles take {bytes} bytes; at most {MAX_TILE_BYTES} are served, halve rows or keys"
+            "its tiles take {bytes} bytes; at most {MAX_TILE_BYTES} are served, halve queries or keys"
         ));
     }
     Ok(())

@@ -46,7 +46,10 @@ fn ranks_other_than_four_are_refused() {
 #[test]
 fn shapes_that_disagree_are_refused() {
     use AttentionError::Extent;
-    assert!(matches!(shapes(Q, &[1, 2, 5, 8], K), Extent { tensor: "k", axis: "batch", got: 1, wanted: 2, .. }));
+    assert!(matches!(
+        shapes(Q, &[1, 2, 5, 8], &[1, 2, 5, 8]),
+        Extent { tensor: "k", axis: "batch", got: 1, wanted: 2, .. }
+    ));
     assert!(matches!(shapes(Q, K, &[3, 2, 5, 8]), Extent { tensor: "v", axis: "batch", got: 3, .. }));
     assert!(matches!(shapes(Q, K, &[2, 1, 5, 8]), Extent { tensor: "v", axis: "number of heads", .. }));
     assert!(matches!(shapes(Q, K, &[2, 2, 6, 8]), Extent { tensor: "v", axis: "length", got: 6, wanted: 5, .. }));
@@ -82,8 +85,11 @@ fn dims_above_576_are_refused() {
 #[test]
 fn mixed_types_are_refused_but_for_a_narrow_cache() {
     use Elem::*;
-    for (q, k, v) in [(F16, Bf16, Bf16), (Bf16, F16, F16), (F16, F32, F32), (F32, F16, F32), (F32, F16, Bf16)] {
-        assert_eq!(elements((q, Q), (k, K), (v, K)), AttentionError::ElementMix { q, k, v });
+    for (q, kv) in [(F16, Bf16), (Bf16, F16), (F16, F32)] {
+        assert_eq!(elements((q, Q), (kv, K), (kv, K)), AttentionError::ElementMix { q, kv });
+    }
+    for (k, v) in [(F16, F32), (F16, Bf16)] {
+        assert_eq!(elements((F32, Q), (k, K), (v, K)), AttentionError::CacheMix { k, v });
     }
     assert!(matches!(elements((I32, Q), (I32, K), (I32, K)), AttentionError::Element { tensor: "q", got: I32, .. }));
     let (q, k) = (zeros(F32, Q), zeros(Bf16, K));
@@ -122,8 +128,8 @@ fn a_start_that_32_bits_cannot_count_is_refused() {
 
 #[test]
 fn schedules_outside_their_limits_are_refused() {
-    for (rows, keys) in [(0, 16), (16, 0), (2048, 16), (16, 5000), (u32::MAX, u32::MAX)] {
-        let schedule = Schedule { rows, keys };
+    for (queries, keys) in [(0, 16), (16, 0), (2048, 16), (16, 5000), (u32::MAX, u32::MAX)] {
+        let schedule = Schedule { heads: 1, queries, keys };
         assert!(matches!(changed(|r| r.schedule(schedule)), AttentionError::Schedule { .. }), "{schedule}");
     }
 }
@@ -187,9 +193,13 @@ fn a_plan_says_what_it_will_do() {
     let (q, k) = (zeros(Elem::F32, Q), zeros(Elem::F32, K));
     let plan = Attention::new(q.view(), k.view(), k.view()).causal().plan(&Device::interp()).unwrap();
     let text = plan.explain();
-    for part in
-        ["attention_forward", "interp", "causal", "rows=4 keys=128", "1 query tiles x 4 heads x 2 batch entries"]
-    {
+    for part in [
+        "attention_forward",
+        "interp",
+        "causal",
+        "heads=2 queries=4 keys=128",
+        "1 query tiles x 2 tiles of heads x 2 batch entries",
+    ] {
         assert!(text.contains(part), "`{part}` is not in\n{text}");
     }
 }

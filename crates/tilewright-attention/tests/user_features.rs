@@ -70,7 +70,7 @@ impl Feature for Slope {
 
 impl ScoreHook for Slope {
     fn apply(&self, scores: Tile<f32>, at: &Pairs) -> Tile<f32> {
-        scores + (at.key - at.query).cast::<f32>() * launch_view::<f32, 1>("slope").get(at.head)
+        scores + (at.key - at.query).cast::<f32>() * at.of_heads(launch_view::<f32, 1>("slope"))
     }
 
     fn reference(&self, at: &Pair, score: f64) -> f64 {
@@ -93,8 +93,8 @@ impl Feature for Sink {
 }
 
 impl SinkHook for Sink {
-    fn logit(&self, at: &Queries) -> Scalar<f32> {
-        launch_view::<f32, 1>("sink").get(at.head)
+    fn logit(&self, at: &Queries) -> Tile<f32> {
+        at.of_heads(launch_view::<f32, 1>("sink"))
     }
 
     fn reference(&self, head: usize) -> f64 {

@@ -121,10 +121,11 @@ struct Report {
     device: &'static str,
     kernel: String,
     schedule: String,
-    /// Of one tile program.
+    splits: usize,
+    /// Between the passes.
     scratch_bytes: usize,
-    /// Of all that run at once.
-    total_scratch_bytes: usize,
+    /// Of all tile programs that run at once.
+    working_bytes: usize,
     seconds: f64,
     gflops: f64,
     dtype: &'static str,
@@ -169,10 +170,11 @@ pub fn run(args: &Args) -> Result<(), CliError> {
     let report = Report {
         output: missed.is_empty().then(|| args.output.display().to_string()),
         device: device.info().name,
-        kernel: plan.pipeline().kernel().name.to_string(),
+        kernel: plan.kernels(),
         schedule: plan.schedule().to_string(),
+        splits: plan.splits(),
         scratch_bytes: plan.scratch_bytes(),
-        total_scratch_bytes: plan.total_scratch_bytes(),
+        working_bytes: plan.working_bytes(),
         seconds,
         gflops: output::rate(request.flops().map_err(CliError::Refused)? as f64, seconds),
         dtype: o.elem().name(),

@@ -2,17 +2,27 @@
 
 use std::fmt;
 
-/// The tile shape of an attention-like kernel: how many query rows and keys one step works on.
+/// The tile shape of an attention-like kernel: how many heads, queries and keys one step works on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Schedule {
-    /// Query rows of one tile program.
-    pub rows: u32,
+    /// Neighbouring query heads of one tile program, of one key/value head.
+    pub heads: u32,
+    /// Rows of q, of each of them.
+    pub queries: u32,
     /// Keys of one step of its loop.
     pub keys: u32,
 }
 
+impl Schedule {
+    /// Rows of a score tile.
+    pub fn rows(self) -> u32 {
+        self.heads.saturating_mul(self.queries)
+    }
+}
+
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rows={} keys={}", self.rows, self.keys)
+        let Schedule { heads, queries, keys } = self;
+        write!(f, "heads={heads} queries={queries} keys={keys}")
     }
 }

@@ -1,6 +1,6 @@
 //! The online softmax.
 
-use std::f32::consts::LN_2;
+use std::f32::consts::{LN_2, LOG2_E};
 use tilewright_lang::prelude::*;
 
 /// The online softmax of the rows of a tile: FlashAttention-2, algorithm 1.
@@ -9,11 +9,11 @@ use tilewright_lang::prelude::*;
 #[derive(Clone, Copy, Debug, Carried)]
 pub struct RowState {
     /// The largest score so far: `[rows, 1]`.
-    max: Tile<f32>,
+    pub max: Tile<f32>,
     /// The sum of the weights: `[rows, 1]`.
-    sum: Tile<f32>,
+    pub sum: Tile<f32>,
     /// The weighted sum of the values: `[rows, value_dim]`.
-    acc: Tile<f32>,
+    pub acc: Tile<f32>,
 }
 
 #[tile]
@@ -39,8 +39,19 @@ impl RowState {
         self.acc = self.acc * rescale + p.dot(values);
     }
 
-    /// Adds a logit, in log2 units, to the denominator of every row.
-    pub fn sink(&mut self, logit: Scalar<f32>) {
+    /// Adds what other keys gave to the same rows.
+    pub fn merge(&mut self, other: RowState) {
+        let max = self.max.max(other.max);
+        let safe = finite(max);
+        let (own, others) = ((self.max - safe).exp2(), (other.max - safe).exp2());
+        self.max = max;
+        self.sum = self.sum * own + other.sum * others;
+        self.acc = self.acc * own + other.acc * others;
+    }
+
+    /// Adds a logit, in natural units, `[rows, 1]` or `[1, 1]`, to the denominators.
+    pub fn sink(&mut self, logit: Tile<f32>) {
+        let logit = logit * LOG2_E;
         let max = self.max.max(logit);
         let safe = finite(max);
         self.sum = self.sum * (self.max - safe).exp2() + (logit - safe).exp2();

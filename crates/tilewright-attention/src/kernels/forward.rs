@@ -1,0 +1,52 @@
+//! Forward attention.
+
+use super::row_state::RowState;
+use super::walk::Walk;
+use crate::cache::Format;
+use crate::feature::Features;
+use crate::index::{Block, Keys, Queries};
+use tilewright_lang::prelude::*;
+
+/// Attention of `queries` rows of q of `heads` neighbouring heads, in one pass over the keys in tiles of `keys`.
+///
+/// Shapes: q `[batch, q_heads, q_len, head_dim]`, o likewise with `value_dim`; `q_start`, the position of the first query, and
+/// `kv_len` `[batch]`; lse `[batch, q_heads, q_len]`; keys and values as [`Format`] says. Grid: query tiles, `q_heads / heads`,
+/// batch.
+///
+/// # Source
+/// FlashAttention-2 (Dao, 2023), algorithm 1.
+#[kernel(entry(E in [f32, f16, bf16], C in [f32, f16, bf16]))]
+pub fn attention_forward<E: Float, C: Float>(
+    q: View<E, 4>,
+    q_start: View<i32, 1>,
+    kv_len: View<i32, 1>,
+    scale: Scalar<f32>,
+    o: ViewMut<E, 4>,
+    lse: Option<ViewMut<f32, 3>>,
+    heads: usize,
+    queries: usize,
+    keys: usize,
+    head_dim: usize,
+    value_dim: usize,
+    features: Features,
+    cache: Format,
+) {
+    let [block, heads_before, batch] = program_id();
+    let block = Block { batch, first_head: heads_before * heads, heads, first_row: block * queries, queries };
+    let at = Queries::new(block, q.len(2), q_start.get(batch), kv_len.get(batch));
+    let kv_head = at.first_head / (q.len(1) / cache.kv_heads::<C>());
+
+    let mut state = RowState::new(at.rows(), value_dim);
+    for sink in features.sinks() {
+        state.sink(sink.logit(&at));
+    }
+    let rows = at.load(q.at(batch), head_dim);
+    let all = Keys { first: scalar(0), end: at.kv_len };
+    let walk = Walk { keys, head_dim, value_dim, features: &features, cache: &cache };
+    let state = walk.run::<E, C>(rows, &at, kv_head, all, scale, state);
+
+    at.store(o.at(batch), state.output().cast());
+    if let Some(lse) = lse {
+        at.store_each(lse.at(batch), state.lse());
+    }
+}
