@@ -1,16 +1,21 @@
 //! Test and benchmark cases: named shapes with features, types and inputs, made the same on every machine.
 
 mod gemma_twin;
+mod inputs;
+mod random;
 
 pub use gemma_twin::{GemmaTwin, gemma_twin};
+pub use inputs::Inputs;
 
-use crate::attention::{Attention, Extents};
+use crate::attention::{Attention, Extents, Splits};
+use crate::cache::{Encoding, Format, Placement};
 use crate::error::AttentionError;
 use crate::feature::{Feature, Features};
 use crate::pairs;
+use crate::quant::Affine;
 use crate::reference::{Bound, Mismatch, Problem, attention, compare};
 use tilewright_ir::{Elem, Schedule};
-use tilewright_runtime::{Device, Tensor, TensorError, TensorView};
+use tilewright_runtime::Device;
 
 /// What the inputs hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,24 +50,10 @@ pub struct Case {
     features: Features,
     order: Order,
     values: Values,
+    format: Format,
+    splits: Splits,
     schedule: Option<Schedule>,
     lse: bool,
-}
-
-/// The tensors of a case.
-#[derive(Clone, Debug)]
-pub struct Inputs {
-    q: Stored,
-    k: Stored,
-    v: Stored,
-}
-
-/// A tensor in some order.
-#[derive(Clone, Debug)]
-struct Stored {
-    memory: Tensor,
-    shape: [usize; 4],
-    strides: [usize; 4],
 }
 
 /// A case that was within its bounds.
@@ -117,6 +108,8 @@ impl Case {
             features: Features::none(),
             order: Order::HeadMajor,
             values: Values::Normal,
+            format: Format::DENSE,
+            splits: Splits::Auto,
             schedule: None,
             lse: true,
         }
@@ -199,7 +192,24 @@ impl Case {
         self
     }
 
-    /// The tile shape, instead of the planner's.
+    /// The cache format. With pages the room for keys becomes whole pages, of which the same number of keys counts as before.
+    pub fn cache(mut self, format: Format) -> Case {
+        self.format = format;
+        if let Placement::Paged { page_size } = format.placement {
+            let keys = self.shape.capacity;
+            self.shape.capacity = keys.next_multiple_of(page_size);
+            self.kv_len.get_or_insert_with(|| vec![keys as i32; self.shape.batch]);
+        }
+        self
+    }
+
+    /// Into how many shares the keys are split.
+    pub fn splits(mut self, splits: Splits) -> Case {
+        self.splits = splits;
+        self
+    }
+
+    /// The tile shape, of one head, instead of the planner's.
     pub fn schedule(mut self, queries: u32, keys: u32) -> Case {
         self.schedule = Some(Schedule { heads: 1, queries, keys });
         self
@@ -227,20 +237,15 @@ impl Case {
         self.shape
     }
 
-    /// The inputs: the same for the same case everywhere. Keys and values that no row attends are NaN.
+    /// The inputs: the same for the same case everywhere. Keys and values that no row attends are NaN, and so are slots
+    /// that hold no token; page numbers that are not used lead nowhere.
     ///
     /// # Errors
     /// A shape that cannot be made or that the contract refuses.
     pub fn inputs(&self) -> Result<Inputs, AttentionError> {
-        let mut inputs = self.clean_inputs()?;
-        let attended = Problem::of(&self.request(&inputs)?)?.attended_keys();
-        for stored in [&mut inputs.k, &mut inputs.v] {
-            let mut values = stored.view()?.to_f64();
-            let rows = values.chunks_mut(stored.shape[3]).zip(&attended);
-            rows.filter(|(_, attended)| !**attended).for_each(|(row, _)| row.fill(f64::NAN));
-            stored.fill(&values)?;
-        }
-        Ok(inputs)
+        let clean = self.clean_inputs()?;
+        let attended = Problem::of(&self.request(&clean)?)?.attended_keys();
+        Inputs::new(self, Some(&attended))
     }
 
     /// Inputs in which every key holds numbers: for a benchmark, which need not look for those that do not count.
@@ -248,27 +253,7 @@ impl Case {
     /// # Errors
     /// A shape that cannot be made.
     pub fn clean_inputs(&self) -> Result<Inputs, AttentionError> {
-        let Extents { batch, q_heads, kv_heads, q_len, capacity, head_dim, value_dim } = self.shape;
-        let mut random = Random::new(&self.name);
-        let q_shape = [batch, q_heads, q_len, head_dim];
-        let k_shape = [batch, kv_heads, capacity, head_dim];
-        let mut q = random.normals(q_shape);
-        let mut k = random.normals(k_shape);
-        if self.values == Values::LargeLogits {
-            // With q and k of this size the terms of a score add up to 1e5 before the signs.
-            let size = (1e5 / (0.7 * (head_dim as f64).sqrt())).sqrt();
-            let key = random.normals([1, 1, 1, head_dim]);
-            q.iter_mut().for_each(|x| *x *= size);
-            for row in k.chunks_mut(head_dim) {
-                row.iter_mut().zip(&key).for_each(|(x, base)| *x = size * (base + 1e-5 * *x));
-            }
-        }
-        let v = random.normals([batch, kv_heads, capacity, value_dim]);
-        Ok(Inputs {
-            q: Stored::new(self.q_elem, q_shape, self.order, &q)?,
-            k: Stored::new(self.kv_elem, k_shape, self.order, &k)?,
-            v: Stored::new(self.kv_elem, [batch, kv_heads, capacity, value_dim], self.order, &v)?,
-        })
+        Inputs::new(self, None)
     }
 
     /// The request of this case on such inputs.
@@ -276,8 +261,8 @@ impl Case {
     /// # Errors
     /// None for inputs of this case.
     pub fn request<'a>(&'a self, inputs: &'a Inputs) -> Result<Attention<'a>, AttentionError> {
-        let request = Attention::new(inputs.q.view()?, inputs.k.view()?, inputs.v.view()?);
-        let mut request = request.with_features(self.features.clone());
+        let request = Attention::over(inputs.q()?, inputs.cache()?);
+        let mut request = request.with_features(self.features.clone()).splits(self.splits);
         if let Some(scale) = self.scale {
             request = request.scale(scale);
         }
@@ -317,11 +302,16 @@ impl Case {
         })
     }
 
+    /// Keys that count, one number per batch entry.
+    fn lengths_of_entries(&self) -> Vec<i32> {
+        let given = self.kv_len.iter().flatten().copied();
+        given.chain(std::iter::repeat(self.shape.capacity as i32)).take(self.shape.batch).collect()
+    }
+
     /// How many (query row, key) pairs are attended, over all heads.
     pub fn attended_pairs(&self) -> u64 {
-        let Extents { batch, q_len, capacity, .. } = self.shape;
-        let given = self.kv_len.iter().flatten().map(|&n| i64::from(n));
-        let kv_len: Vec<i64> = given.chain(std::iter::repeat(capacity as i64)).take(batch).collect();
+        let q_len = self.shape.q_len;
+        let kv_len: Vec<i64> = self.lengths_of_entries().into_iter().map(i64::from).collect();
         let q_start = |keys: &i64| self.q_start.unwrap_or(keys - q_len as i64);
         pairs::attended(&self.shape, &kv_len, &kv_len.iter().map(q_start).collect::<Vec<_>>(), &self.features)
     }
@@ -339,62 +329,15 @@ impl Case {
             None => shape.batch * shape.capacity,
         };
         let dims = shape.head_dim + shape.value_dim;
-        let cache = shape.kv_heads * keys * dims * self.kv_elem.bytes();
-        let queries = shape.batch * shape.q_heads * shape.q_len * dims * self.q_elem.bytes();
-        (cache + queries) as u64
-    }
-}
-
-impl Stored {
-    fn new(elem: Elem, shape: [usize; 4], order: Order, values: &[f64]) -> Result<Stored, TensorError> {
-        let [batch, heads, length, dim] = shape;
-        let (strides, count) = match order {
-            Order::HeadMajor => ([heads * length * dim, length * dim, dim, 1], batch * heads * length * dim),
-            Order::SequenceMajor => ([length * heads * dim, dim, heads * dim, 1], batch * heads * length * dim),
-            Order::Gaps => {
-                let (row, head) = (dim + 3, length * (dim + 3) + 5);
-                ([heads * head + 1, head, row, 1], batch * (heads * head + 1))
+        let of_token = |encoding: Encoding, dim: usize| match encoding {
+            Encoding::Stored => dim * self.kv_elem.bytes(),
+            Encoding::Affine(Affine { bits, group }) => {
+                dim * bits.width() / 8 + dim / group.size() * 2 * self.kv_elem.bytes()
             }
         };
-        let mut stored = Stored { memory: Tensor::zeros(elem, &[count])?, shape, strides };
-        stored.fill(values)?;
-        Ok(stored)
-    }
-
-    fn fill(&mut self, values: &[f64]) -> Result<(), TensorError> {
-        self.memory.view_mut().with_strides(&self.shape, &self.strides)?.copy_from_f64(values);
-        Ok(())
-    }
-
-    fn view(&self) -> Result<TensorView<'_>, TensorError> {
-        self.memory.view().with_strides(&self.shape, &self.strides)
-    }
-}
-
-/// SplitMix64: small, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn new(name: &str) -> Random {
-        // FNV-1a, so that each case has its own numbers.
-        Random(name.bytes().fold(0xcbf29ce484222325, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x100000001b3)))
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e3779b97f4a7c15);
-        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58476d1ce4e5b9);
-        let x = (x ^ (x >> 27)).wrapping_mul(0x94d049bb133111eb);
-        x ^ (x >> 31)
-    }
-
-    /// The sum of four uniform numbers, with standard deviation 1: near enough to normal, and bounded by 3.5.
-    fn normal(&mut self) -> f64 {
-        let bits = self.next();
-        let sum: u64 = (0..4).map(|i| (bits >> (16 * i)) & 0xffff).sum();
-        (sum as f64 / 65536.0 - 2.0) * 3f64.sqrt()
-    }
-
-    fn normals(&mut self, shape: [usize; 4]) -> Vec<f64> {
-        (0..shape.iter().product()).map(|_| self.normal()).collect()
+        let token = of_token(self.format.keys, shape.head_dim) + of_token(self.format.values, shape.value_dim);
+        let cache = shape.kv_heads * keys * token;
+        let queries = shape.batch * shape.q_heads * shape.q_len * dims * self.q_elem.bytes();
+        (cache + queries) as u64
     }
 }

@@ -177,8 +177,8 @@ impl Stretch {
                 let by_group = [keys * groups, group.size()];
                 let words = self.rows::<u32>(side.names.w, at, own, kv_head, dim * bits.width() / 32);
                 let of_groups = |name| self.rows::<C>(name, at, own, kv_head, groups).reshape(&[keys * groups, 1]);
-                let codes = words.unpack(bits.width() as u32).reshape(&by_group).cast::<C>();
-                (codes * of_groups(side.names.scales) + of_groups(side.names.biases)).reshape(&[keys, dim])
+                let codes = words.unpack(bits.width() as u32).reshape(&by_group);
+                decode(codes, of_groups(side.names.scales), of_groups(side.names.biases)).reshape(&[keys, dim])
             }
         }
     }
@@ -214,6 +214,13 @@ impl Side {
             Encoding::Affine(_) => launch_view::<u32, 4>(self.names.w).len(axis),
         }
     }
+}
+
+/// The numbers that codes stand for, `T(T(code * scale) + bias)`, so that they are those of a dequantised cache.
+#[track_caller]
+pub(crate) fn decode<C: Float>(codes: Tile<u8>, scales: Tile<C>, biases: Tile<C>) -> Tile<C> {
+    let scaled = (codes.cast::<f32>() * scales.cast::<f32>()).cast::<C>();
+    (scaled.cast::<f32>() + biases.cast::<f32>()).cast::<C>()
 }
 
 impl fmt::Display for Format {

@@ -1,6 +1,6 @@
 //! Made-up inputs with the statistics of a real layer, for tests that need real shapes and no large file.
 
-use super::Random;
+use super::random::Random;
 
 /// Inputs like those of one windowed attention layer of Gemma 3 270M (layer 16): four query heads, one key/value head,
 /// head dim 256, the default scale 1/16, causal, each query with a window of the last 512 keys. Nothing in it is the
