@@ -112,7 +112,7 @@ pub enum Step {
     Reduce { op: Reduce, lane: Lane, elem: Elem, src: LaneIndex, dst: LaneIndex, outer: u32, extent: u32, inner: u32 },
     /// A tile repeated along its axes of extent 1; both shapes padded to rank 3.
     Broadcast { src: LaneIndex, dst: LaneIndex, from: [u32; 3], to: [u32; 3] },
-    /// Lanes moved.
+    /// Lanes moved, where control flow or a product needs a tile in another place.
     Copy { src: LaneIndex, dst: LaneIndex, lanes: u32 },
     /// A counted loop over `first, first + step, …` below `last`.
     For { first: LaneIndex, last: LaneIndex, step: LaneIndex, counter: LaneIndex, body: Vec<Step> },

@@ -149,7 +149,7 @@ impl Generator<'_> {
     }
 
     fn statement(&mut self) -> Option<Entry> {
-        match self.pick(32) {
+        match self.pick(34) {
             0..=2 => self.load(),
             3 => self.gather(),
             4 => self.literal(),
@@ -169,6 +169,7 @@ impl Generator<'_> {
             27 => self.repeat(),
             28 => self.branch(),
             29 | 30 => self.store(),
+            31 | 32 => self.rows_dot(),
             _ => self.length(),
         }
     }
