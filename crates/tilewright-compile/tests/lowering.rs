@@ -336,6 +336,66 @@ fn a_reshape_costs_nothing() {
     assert_eq!((program.stats.fused, program.stats.loops, program.stats.unfused), (2, 1, 0), "{program}");
 }
 
+/// Keys and values in pages, found by a table.
+const PAGED: &str =
+    "kernel paged(q: view<f32, 2>, k: view<f32, 3>, v: view<f32, 3>, t: view<i32, 1>, out o: view<f32, 2>) {
+  %0 = constant value=0 elem=i32
+  %q1 = load %q, %0, %0 shape=[4, 32]
+  %pages = load %t, %0 shape=[2]
+  %k3 = gather %k, %pages, %0, %0 axis=0 shape=[2, 8, 32]
+  %k2 = reshape %k3 shape=[16, 32]
+  %kt = transpose %k2
+  %s = dot %q1, %kt
+  %v3 = gather %v, %pages, %0, %0 axis=0 shape=[2, 8, 16]
+  %v2 = reshape %v3 shape=[16, 16]
+  %r = dot %s, %v2
+  store %o, %r, %0, %0
+}";
+
+#[test]
+fn the_program_of_a_kernel_with_pages() {
+    let program = lowered(PAGED);
+    insta::assert_snapshot!(format!("{program}{}\n", program.stats));
+}
+
+#[test]
+fn pages_that_only_feed_products_are_packed_from_memory() {
+    let program = lowered(PAGED);
+    assert_eq!(count(&program, |s| matches!(s, Step::Gather { .. })), 0, "{program}");
+    let packs: Vec<_> = steps(&program)
+        .into_iter()
+        .filter_map(|s| match s {
+            Step::Pack(pack) => {
+                Some((matches!(pack.source, PackSource::Gather { .. }), pack.transposed, pack.k, pack.n))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(packs, [(true, true, 32, 16), (true, false, 16, 16)], "{program}");
+}
+
+#[test]
+fn pages_whose_rows_change_length_are_packed_from_lanes() {
+    for (shape, axis) in [("[8, 64]", 0), ("[16, 32]", 2)] {
+        let program = lowered(&format!(
+            "kernel k(q: view<f32, 2>, k: view<f32, 3>, t: view<i32, 1>, out o: view<f32, 2>) {{
+               %0 = constant value=0 elem=i32
+               %q1 = load %q, %0, %0 shape=[4, {}]
+               %at = load %t, %0 shape=[{}]
+               %k3 = gather %k, %at, %0, %0 axis={axis} shape=[2, 8, 32]
+               %k2 = reshape %k3 shape={shape}
+               %s = dot %q1, %k2
+               store %o, %s, %0, %0
+             }}",
+            if axis == 0 { 8 } else { 16 },
+            if axis == 0 { 2 } else { 32 },
+        ));
+        assert_eq!(count(&program, |s| matches!(s, Step::Gather { .. })), 1, "{program}");
+        let from_lanes = |s: &Step| matches!(s, Step::Pack(p) if matches!(p.source, PackSource::Lanes(_)));
+        assert_eq!(count(&program, from_lanes), 1, "{program}");
+    }
+}
+
 #[test]
 fn other_rows_of_a_tile_are_read_when_it_is_whole() {
     let program = lowered(

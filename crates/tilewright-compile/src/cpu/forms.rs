@@ -80,7 +80,10 @@ impl Forms {
                 {
                     forms.transposes.insert(inst.results[0], source);
                 }
-                (Op::Memory(Memory::Load { shape }), _) if shape.rank() == 2 => {
+                (Op::Memory(Memory::Load { shape }), _) if shape.rank() >= 2 => {
+                    rows.insert(inst.results[0], last_extent(*shape));
+                }
+                (Op::Memory(Memory::Gather { axis, shape }), _) if usize::from(*axis) + 1 < shape.rank() => {
                     rows.insert(inst.results[0], last_extent(*shape));
                 }
                 (

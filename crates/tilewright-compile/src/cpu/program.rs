@@ -133,9 +133,12 @@ pub struct Window {
 
 /// What a packed matrix is made from.
 #[derive(Clone, PartialEq, Debug)]
+#[allow(missing_docs, reason = "fields as in `Step::Gather`")]
 pub enum PackSource {
-    /// Straight from memory.
+    /// Straight from memory. The rows of a window of rank 3 are those of its planes, one plane after the other.
     Window(Window),
+    /// Straight from memory, planes or rows taken at indices; an index outside the bounds gives zeros.
+    Gather { window: Window, axis: u8, indices: LaneIndex },
     /// From lanes, row-major.
     Lanes(LaneIndex),
 }

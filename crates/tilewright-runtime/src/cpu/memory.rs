@@ -23,6 +23,13 @@ pub(super) struct View {
 }
 
 impl View {
+    /// Lanes as a matrix of f32; its elements are moved as they are, whatever they are.
+    pub fn of_lanes(lanes: *mut u32, rows: u32, cols: u32) -> View {
+        let len = [rows as i32, cols as i32, 0, 0]; // an arena has less than 2^31 lanes
+        let stride = [cols as isize, 1, 0, 0];
+        View { base: lanes.cast(), rank: 2, len, last: len, stride, ..View::EMPTY }
+    }
+
     /// A view of nothing.
     pub const EMPTY: View = View {
         base: std::ptr::null_mut(),
@@ -62,7 +69,7 @@ impl View {
     }
 }
 
-/// A tile-shaped place in a view, padded with leading axes to rank 3.
+/// A tile-shaped place in a view, padded with leading axes to rank 3: planes of rows of columns.
 pub(super) struct Place<'v> {
     view: &'v View,
     /// Axes of the view that lead to axis 0 of the padded place.
@@ -90,16 +97,92 @@ impl<'v> Place<'v> {
         place
     }
 
-    /// Whether all of it lies inside the bounds; not asked of gathered places, whose indices say.
-    fn is_inside(&self) -> bool {
-        let axes = self.missing..MAX_TILE_RANK;
-        self.indices.is_none()
-            && !self.view.base.is_null()
-            && axes.into_iter().all(|axis| {
+    /// Rows of all planes.
+    pub fn rows(&self) -> usize {
+        self.extents[0] * self.extents[1]
+    }
+
+    /// How elements stand in memory.
+    pub fn elem(&self) -> Elem {
+        self.view.elem
+    }
+
+    /// Whether all of it lies inside the bounds.
+    ///
+    /// # Safety
+    /// As [`coordinate`](Self::coordinate).
+    #[inline(always)]
+    pub unsafe fn is_inside(&self) -> bool {
+        !self.view.base.is_null()
+            && (self.missing..MAX_TILE_RANK).all(|axis| {
+                if let Some((gathered, _)) = self.indices
+                    && gathered == axis
+                {
+                    // SAFETY: the caller's promise.
+                    return (0..self.extents[axis]).all(|at| unsafe { self.coordinate(axis, at) }.is_some());
+                }
                 let (first, last) = (self.view.first[axis - self.missing], self.view.last[axis - self.missing]);
                 let origin = i64::from(self.origins[axis]);
                 origin >= i64::from(first) && origin + self.extents[axis] as i64 <= i64::from(last)
             })
+    }
+
+    /// The columns inside the bounds, of a view that has them, along an axis that is not taken at indices.
+    #[inline(always)]
+    pub fn columns(&self) -> Columns {
+        let axis = MAX_TILE_RANK - 1 - self.missing;
+        let (origin, extent) = (i64::from(self.origins[2]), self.extents[2] as i64);
+        let first = (i64::from(self.view.first[axis]) - origin).clamp(0, extent);
+        let last = (i64::from(self.view.last[axis]) - origin).clamp(first, extent);
+        let stride = self.view.stride[axis];
+        let skip = ((origin + first) as isize).wrapping_mul(stride).wrapping_mul(self.view.elem.bytes() as isize);
+        Columns { first: first as usize, last: last as usize, stride, skip }
+    }
+
+    /// Calls `f(row, from)` for each row inside the bounds, counted through all planes; `from` is where coordinate 0 of the
+    /// last axis is.
+    ///
+    /// # Safety
+    /// As [`coordinate`](Self::coordinate).
+    #[inline(always)]
+    pub unsafe fn each_row(&self, mut f: impl FnMut(usize, *mut u8)) {
+        if self.view.base.is_null() {
+            return;
+        }
+        let [planes, rows, _] = self.extents;
+        let bytes = self.view.elem.bytes() as isize;
+        for plane in 0..planes {
+            // SAFETY: the caller's promise.
+            let Some(p) = (unsafe { self.coordinate(0, plane) }) else { continue };
+            for row in 0..rows {
+                // SAFETY: the caller's promise.
+                let Some(r) = (unsafe { self.coordinate(1, row) }) else { continue };
+                f(plane * rows + row, self.view.base.wrapping_offset((p + r) * bytes));
+            }
+        }
+    }
+
+    /// Where the rows from `first` on are, as `each_row` says it; null outside the bounds and past the last row.
+    ///
+    /// # Safety
+    /// As [`coordinate`](Self::coordinate).
+    #[inline(always)]
+    pub unsafe fn some_rows<const N: usize>(&self, first: usize) -> [*mut u8; N] {
+        let [planes, rows, _] = self.extents;
+        let bytes = self.view.elem.bytes() as isize;
+        let (mut plane, mut row) = (first / rows.max(1), first % rows.max(1));
+        std::array::from_fn(|_| {
+            if plane >= planes || self.view.base.is_null() {
+                return std::ptr::null_mut();
+            }
+            // SAFETY: the caller's promise; the plane and the row exist.
+            let place = unsafe { self.coordinate(0, plane).zip(self.coordinate(1, row)) };
+            row += 1;
+            if row == rows {
+                (plane, row) = (plane + 1, 0);
+            }
+            place.map_or(std::ptr::null_mut(), |(p, r)| self.view.base.wrapping_offset((p + r) * bytes))
+        })
     }
 
     /// The coordinate in the view of place coordinate `at` along `axis`; `None` outside the bounds.
@@ -128,43 +211,39 @@ impl<'v> Place<'v> {
     /// As [`coordinate`](Self::coordinate).
     #[inline(always)]
     unsafe fn runs(&self, mut f: impl FnMut(usize, *mut u8, usize, isize)) {
-        if self.view.base.is_null() {
-            return;
-        }
-        let [planes, rows, cols] = self.extents;
-        let bytes = self.view.elem.bytes() as isize;
-        for plane in 0..planes {
-            for row in 0..rows {
-                // SAFETY: the caller's promise.
-                let (Some(p), Some(r)) = (unsafe { self.coordinate(0, plane) }, unsafe { self.coordinate(1, row) })
-                else {
-                    continue;
-                };
-                let lane = (plane * rows + row) * cols;
-                let base = self.view.base.wrapping_offset((p + r) * bytes);
-                if self.missing == MAX_TILE_RANK {
-                    f(lane, base, 1, 1); // a view without axes
-                } else if self.indices.is_some_and(|(axis, _)| axis == 2) {
+        let cols = self.extents[2];
+        let gathered = self.indices.is_some_and(|(axis, _)| axis == 2);
+        let columns = (self.missing < MAX_TILE_RANK && !gathered).then(|| self.columns());
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.each_row(|row, from| match columns {
+                Some(Columns { first, last, stride, skip }) if last > first => {
+                    f(row * cols + first, from.wrapping_offset(skip), last - first, stride);
+                }
+                Some(_) => {}
+                None if gathered => {
                     for col in 0..cols {
-                        // SAFETY: the caller's promise.
-                        if let Some(c) = unsafe { self.coordinate(2, col) } {
-                            f(lane + col, base.wrapping_offset(c * bytes), 1, 1);
+                        if let Some(c) = self.coordinate(2, col) {
+                            let bytes = self.view.elem.bytes() as isize;
+                            f(row * cols + col, from.wrapping_offset(c * bytes), 1, 1);
                         }
                     }
-                } else {
-                    let axis = 2 - self.missing;
-                    let origin = i64::from(self.origins[2]);
-                    let first = (i64::from(self.view.first[axis]) - origin).clamp(0, cols as i64);
-                    let last = (i64::from(self.view.last[axis]) - origin).clamp(first, cols as i64);
-                    let stride = self.view.stride[axis];
-                    let start = (origin + first) as isize * stride * bytes;
-                    if last > first {
-                        f(lane + first as usize, base.wrapping_offset(start), (last - first) as usize, stride);
-                    }
                 }
-            }
+                None => f(row, from, 1, 1), // a view without axes
+            });
         }
     }
+}
+
+/// Columns of a place that lie inside the bounds.
+#[derive(Clone, Copy)]
+pub(super) struct Columns {
+    pub first: usize,
+    pub last: usize,
+    /// From one to the next, in elements.
+    pub stride: isize,
+    /// From coordinate 0 of the axis to the first of them, in bytes.
+    pub skip: isize,
 }
 
 /// How elements of a type stand in memory.

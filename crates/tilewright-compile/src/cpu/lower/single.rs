@@ -154,9 +154,14 @@ impl Lowering<'_> {
             Memory::Gather { axis, shape } => {
                 let window = Window { view, origins: lanes(self, 2), extents: extents(*shape) };
                 let indices = self.plain(inst.operands[1]);
-                let dst = self.make(scope, Form::Plain(inst.results[0]));
-                out.push(Step::Gather { window, axis: *axis, indices, dst });
-                self.packs(scope, inst.results[0], None, out);
+                let result = inst.results[0];
+                if self.forms.needs_plain(result) {
+                    let dst = self.make(scope, Form::Plain(result));
+                    out.push(Step::Gather { window, axis: *axis, indices, dst });
+                    self.packs(scope, result, None, out);
+                } else {
+                    self.packs(scope, result, Some(&PackSource::Gather { window, axis: *axis, indices }), out);
+                }
             }
             Memory::Store => {
                 let shape = self.shape(inst.operands[1]);
