@@ -110,12 +110,12 @@ impl Thread<'_> {
                 let (first, last) = (self.get(*first), self.get(*last));
                 self.views[*dst as usize] = self.views[*view as usize].limit(*axis as usize, first, last);
             }
-            // SAFETY: the lowering gave each tile, and the indices, their lanes.
-            Step::Load { window, dst } => self.window(window, None, |p| unsafe { memory::load(p, self.lane(*dst)) }),
+            // SAFETY: these kernels are for this processor; the lowering gave each tile, and the indices, their lanes.
+            Step::Load { window, dst } => self.window(window, None, |p| unsafe { (kernels.load)(p, self.lane(*dst)) }),
             Step::Gather { window, axis, indices, dst } => {
                 let indices = (*axis as usize, self.lane(*indices).cast_const());
                 // SAFETY: as above.
-                self.window(window, Some(indices), |p| unsafe { memory::load(p, self.lane(*dst)) });
+                self.window(window, Some(indices), |p| unsafe { (kernels.load)(p, self.lane(*dst)) });
             }
             // SAFETY: as above; the verifier lets only outputs be stored to.
             Step::Store { window, src } => self.window(window, None, |p| unsafe { memory::store(p, self.lane(*src)) }),

@@ -4,7 +4,7 @@
 //! instruction set under `#[target_feature]`, and the device picks one table of functions when it starts.
 
 use super::gemm;
-use super::memory::Place;
+use super::memory::{self, Place};
 use super::pack;
 use super::simd::{self, Simd};
 use super::vector;
@@ -78,6 +78,7 @@ pub(super) struct Kernels {
     pub target: Target,
     pub vector: unsafe fn(&VectorLoop, *mut u32),
     pub dot: unsafe fn(&Dot, *mut u32),
+    pub load: unsafe fn(&Place<'_>, *mut u32),
     pub pack_rows: unsafe fn(&Place<'_>, *mut f32, u32, u32, u32),
     pub pack_transposed: unsafe fn(&Place<'_>, *mut f32, u32, u32, u32),
     /// A chain of fused multiply-adds in registers: how many were done. For measuring the ceiling.
@@ -101,6 +102,7 @@ macro_rules! kernels {
                 target: Target { panel: $panel, block: $block },
                 vector: run_vector,
                 dot: run_dot,
+                load,
                 pack_rows,
                 pack_transposed,
                 fma_chain,
@@ -119,9 +121,15 @@ macro_rules! kernels {
             }
 
             $(#[target_feature(enable = $feature)])*
+            unsafe fn load(place: &Place<'_>, dst: *mut u32) {
+                // SAFETY: the caller's promise.
+                unsafe { memory::load::<$simd>(place, dst) }
+            }
+
+            $(#[target_feature(enable = $feature)])*
             unsafe fn pack_rows(source: &Place<'_>, dst: *mut f32, k: u32, n: u32, panel: u32) {
                 // SAFETY: the caller's promise.
-                unsafe { pack::pack_rows(source, dst, k, n, panel) }
+                unsafe { pack::pack_rows::<$simd>(source, dst, k, n, panel) }
             }
 
             $(#[target_feature(enable = $feature)])*

@@ -3,6 +3,7 @@
 //! Nothing outside a view's bounds is touched; bounds never exceed the tensor, so no origin or index can lead outside it.
 
 use super::math;
+use super::simd::{self, Simd};
 use half::f16;
 use tilewright_ir::{Elem, MAX_TILE_RANK, MAX_VIEW_RANK};
 
@@ -251,6 +252,14 @@ pub(super) trait Stored: Copy {
     /// The integer of this size that can be written whole.
     type Bits;
     fn lane(self) -> u32;
+    /// Eight elements to lanes.
+    ///
+    /// # Safety
+    /// The instruction set of `V`.
+    #[inline(always)]
+    unsafe fn lanes<V: Simd>(x: [Self; 8]) -> [u32; 8] {
+        x.map(Self::lane)
+    }
     fn bits(lane: u32) -> Self::Bits;
     /// Writes one element. Programs of a grid may store to the same element: which of them wins is unspecified, but it is
     /// one of them, so the write is atomic.
@@ -261,8 +270,7 @@ pub(super) trait Stored: Copy {
 }
 
 macro_rules! stored {
-    ($(#[$doc:meta])* $name:ident, $bits:ident, $atomic:ident, |$from:ident| $lane:expr, |$to:ident| $store:expr) => {
-        $(#[$doc])*
+    ($name:ident, $bits:ident, $atomic:ident, |$from:ident| $lane:expr, |$to:ident| $store:expr $(, eight $eight:ident)?) => {
         #[derive(Clone, Copy)]
         #[repr(transparent)]
         pub(super) struct $name($bits);
@@ -274,6 +282,13 @@ macro_rules! stored {
                 let $from = self.0;
                 $lane
             }
+            $(
+                #[inline(always)]
+                unsafe fn lanes<V: Simd>(x: [Self; 8]) -> [u32; 8] {
+                    // SAFETY: the caller's promise.
+                    unsafe { V::$eight(x.map(|x| x.0)) }
+                }
+            )?
             #[inline(always)]
             fn bits($to: u32) -> $bits {
                 $store
@@ -292,17 +307,12 @@ stored!(Bf16Bits, u16, AtomicU16, |x| u32::from(x) << 16, |lane| {
     (math::round_bf16(f32::from_bits(lane)).to_bits() >> 16) as u16
 });
 stored!(
-    /// Widened by moving the exponent with a product by 2^112, which is exact for subnormals too; infinity and NaN keep
-    /// theirs.
     F16Bits,
     u16,
     AtomicU16,
-    |x| {
-        let (sign, rest) = (u32::from(x & 0x8000) << 16, u32::from(x & 0x7fff));
-        let scaled = (f32::from_bits(rest << 13) * f32::from_bits(0x7780_0000)).to_bits();
-        sign | if rest >= 0x7c00 { scaled | 0x7f80_0000 } else { scaled }
-    },
-    |lane| f16::from_f32(f32::from_bits(lane)).to_bits()
+    |x| simd::widened_half(x),
+    |lane| f16::from_f32(f32::from_bits(lane)).to_bits(),
+    eight widened
 );
 stored!(SignedByte, u8, AtomicU8, |x| x as i8 as i32 as u32, |lane| lane as u8);
 stored!(Byte, u8, AtomicU8, |x| u32::from(x), |lane| lane as u8);
@@ -344,8 +354,9 @@ pub(super) use with_stored;
 /// A tile from memory; zero outside the bounds.
 ///
 /// # Safety
-/// `dst` has a lane for each element of the place, and so have its indices along their axis.
-pub(super) unsafe fn load(place: &Place<'_>, dst: *mut u32) {
+/// `dst` has a lane for each element of the place, and so have its indices along their axis. The instruction set of `V`.
+#[inline(always)]
+pub(super) unsafe fn load<V: Simd>(place: &Place<'_>, dst: *mut u32) {
     let count = place.extents.iter().product();
     // SAFETY: the caller's promise; runs stay inside the bounds of the view, and these inside the tensor.
     unsafe {
@@ -355,7 +366,7 @@ pub(super) unsafe fn load(place: &Place<'_>, dst: *mut u32) {
         with_stored!(place.view.elem, S => place.runs(|lane, from, count, stride| {
             let (from, to) = (from.cast::<S>().cast_const(), dst.add(lane));
             if stride == 1 {
-                return copy_run(from, to, count);
+                return copy_run::<S, V>(from, to, count);
             }
             for i in 0..count {
                 *to.add(i) = from.offset(i as isize * stride).read().lane();
@@ -387,35 +398,21 @@ pub(super) unsafe fn store(place: &Place<'_>, src: *const u32) {
 /// A run of neighbours to lanes.
 ///
 /// # Safety
-/// `count` elements on both sides.
+/// `count` elements on both sides; the instruction set of `V`.
 #[inline(always)]
-pub(super) unsafe fn copy_run<S: Stored>(from: *const S, to: *mut u32, count: usize) {
-    const CHUNK: usize = 16;
+pub(super) unsafe fn copy_run<S: Stored, V: Simd>(from: *const S, to: *mut u32, count: usize) {
+    const CHUNK: usize = 8;
     let mut i = 0;
     // SAFETY: the caller has `count` elements on both sides.
     unsafe {
-        while i + CHUNK <= count {
-            let x = from.add(i).cast::<[S; CHUNK]>().read_unaligned();
-            to.add(i).cast::<[u32; CHUNK]>().write_unaligned(x.map(S::lane));
-            i += CHUNK;
+        while i + 2 * CHUNK <= count {
+            let x = from.add(i).cast::<[[S; CHUNK]; 2]>().read_unaligned();
+            to.add(i).cast::<[[u32; CHUNK]; 2]>().write_unaligned(x.map(|x| S::lanes::<V>(x)));
+            i += 2 * CHUNK;
         }
         while i < count {
             *to.add(i) = (*from.add(i)).lane();
             i += 1;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_half_is_widened_exactly() {
-        for bits in 0..=u16::MAX {
-            let wanted = f16::from_bits(bits).to_f32();
-            let got = f32::from_bits(F16Bits(bits).lane());
-            assert!(got.to_bits() == wanted.to_bits() || (got.is_nan() && wanted.is_nan()), "{bits:#06x}");
         }
     }
 }

@@ -9,9 +9,9 @@ use tilewright_ir::Elem;
 ///
 /// # Safety
 /// `dst` has room for `k * n` floats, n rounded up to the panel. The place has k rows of n columns, columns that are not
-/// taken at indices, and a lane for each index of another axis.
+/// taken at indices, and a lane for each index of another axis. The instruction set of `V`.
 #[inline(always)]
-pub(super) unsafe fn pack_rows(source: &Place<'_>, dst: *mut f32, k: u32, n: u32, panel: u32) {
+pub(super) unsafe fn pack_rows<V: Simd>(source: &Place<'_>, dst: *mut f32, k: u32, n: u32, panel: u32) {
     let (k, n, panel) = (k as usize, n as usize, panel as usize);
     debug_assert!(n == 0 || source.rows() == k);
     // SAFETY: the caller's promise; only rows and columns inside the bounds are read.
@@ -27,7 +27,7 @@ pub(super) unsafe fn pack_rows(source: &Place<'_>, dst: *mut f32, k: u32, n: u32
                 let end = ((col / panel + 1) * panel).min(last);
                 let to = dst.add((col / panel * k + row) * panel + col % panel).cast::<u32>();
                 if stride == 1 {
-                    copy_run::<S>(from, to, end - col);
+                    copy_run::<S, V>(from, to, end - col);
                 } else {
                     for i in 0..end - col {
                         *to.add(i) = from.wrapping_offset(i as isize * stride).read().lane();
@@ -43,7 +43,7 @@ pub(super) unsafe fn pack_rows(source: &Place<'_>, dst: *mut f32, k: u32, n: u32
 /// Packs a `[k, n]` matrix that is stored as `[n, k]`, in squares of eight.
 ///
 /// # Safety
-/// As [`pack_rows`], with n rows of k columns; the instruction set that this is compiled for.
+/// As [`pack_rows`], with n rows of k columns.
 #[inline(always)]
 pub(super) unsafe fn pack_transposed<V: Simd>(source: &Place<'_>, dst: *mut f32, k: u32, n: u32, panel: u32) {
     const SQUARE: usize = 8;
@@ -65,7 +65,7 @@ pub(super) unsafe fn pack_transposed<V: Simd>(source: &Place<'_>, dst: *mut f32,
                 let mut col = first;
                 while square && col + SQUARE <= last {
                     let x: [[u32; SQUARE]; SQUARE] = std::array::from_fn(|r| {
-                        at(r, col).cast::<[S; SQUARE]>().read_unaligned().map(S::lane)
+                        S::lanes::<V>(at(r, col).cast::<[S; SQUARE]>().read_unaligned())
                     });
                     for (c, lanes) in V::transposed(x).into_iter().enumerate() {
                         to(row, col + c).cast::<[u32; SQUARE]>().write_unaligned(lanes);
@@ -85,6 +85,7 @@ pub(super) unsafe fn pack_transposed<V: Simd>(source: &Place<'_>, dst: *mut f32,
 #[cfg(test)]
 mod tests {
     use super::super::memory::View;
+    use super::super::simd::Portable;
     use super::*;
 
     #[test]
@@ -105,8 +106,8 @@ mod tests {
         let mut turned = vec![f32::NAN; 4 * 16];
         // SAFETY: both have room for one panel of 16 columns.
         unsafe {
-            pack_rows(&place, plain.as_mut_ptr(), 6, 4, 16);
-            pack_transposed::<crate::cpu::simd::Portable>(&place, turned.as_mut_ptr(), 4, 6, 16);
+            pack_rows::<Portable>(&place, plain.as_mut_ptr(), 6, 4, 16);
+            pack_transposed::<Portable>(&place, turned.as_mut_ptr(), 4, 6, 16);
         }
         for r in 0..6 {
             for c in 0..4 {
@@ -139,8 +140,8 @@ mod tests {
         let mut turned = vec![f32::NAN; 12 * 32];
         // SAFETY: one panel of 16 columns, and two.
         unsafe {
-            pack_rows(&place, plain.as_mut_ptr(), 25, 12, 16);
-            pack_transposed::<crate::cpu::simd::Portable>(&place, turned.as_mut_ptr(), 12, 25, 16);
+            pack_rows::<Portable>(&place, plain.as_mut_ptr(), 25, 12, 16);
+            pack_transposed::<Portable>(&place, turned.as_mut_ptr(), 12, 25, 16);
         }
         for r in 0..25 {
             for c in 0..12 {
