@@ -324,6 +324,171 @@ fn a_middle_axis_that_spreads_is_reported_unfused() {
     assert_eq!(program.stats.unfused, 1, "{program}");
 }
 
+/// Heads and queries as the rows of one matrix, scores as heads again, and a mask for all heads.
+const HEADS: &str = "kernel heads(q: view<f32, 3>, k: view<f32, 2>, mask: view<bool, 3>, out o: view<f32, 3>) {
+  %0 = constant value=0 elem=i32
+  %low = constant value=-inf elem=f32
+  %q3 = load %q, %0, %0, %0 shape=[2, 4, 8]
+  %q2 = reshape %q3 shape=[8, 8]
+  %k1 = load %k, %0, %0 shape=[16, 8]
+  %kt = transpose %k1
+  %s2 = dot %q2, %kt
+  %s3 = reshape %s2 shape=[2, 4, 16]
+  %m1 = load %mask, %0, %0, %0 shape=[1, 8, 16]
+  %twice = add %s3, %s3
+  %m2 = reshape %m1 shape=[8, 16]
+  %t2 = reshape %twice shape=[8, 16]
+  %p = select %m2, %t2, %low
+  %p3 = reshape %p shape=[2, 4, 16]
+  store %o, %p3, %0, %0, %0
+}";
+
+#[test]
+fn the_program_of_a_kernel_that_reshapes() {
+    let program = lowered(HEADS);
+    insta::assert_snapshot!(format!("{program}{}\n", program.stats));
+}
+
+#[test]
+fn a_reshape_costs_nothing() {
+    let program = lowered(HEADS);
+    assert_eq!(count(&program, |s| matches!(s, Step::Copy { .. })), 0, "{program}");
+    assert_eq!((program.stats.fused, program.stats.loops, program.stats.unfused), (2, 1, 0), "{program}");
+}
+
+/// Keys and values in pages, found by a table.
+const PAGED: &str =
+    "kernel paged(q: view<f32, 2>, k: view<f32, 3>, v: view<f32, 3>, t: view<i32, 1>, out o: view<f32, 2>) {
+  %0 = constant value=0 elem=i32
+  %q1 = load %q, %0, %0 shape=[4, 32]
+  %pages = load %t, %0 shape=[2]
+  %k3 = gather %k, %pages, %0, %0 axis=0 shape=[2, 8, 32]
+  %k2 = reshape %k3 shape=[16, 32]
+  %kt = transpose %k2
+  %s = dot %q1, %kt
+  %v3 = gather %v, %pages, %0, %0 axis=0 shape=[2, 8, 16]
+  %v2 = reshape %v3 shape=[16, 16]
+  %r = dot %s, %v2
+  store %o, %r, %0, %0
+}";
+
+#[test]
+fn the_program_of_a_kernel_with_pages() {
+    let program = lowered(PAGED);
+    insta::assert_snapshot!(format!("{program}{}\n", program.stats));
+}
+
+#[test]
+fn pages_that_only_feed_products_are_packed_from_memory() {
+    let program = lowered(PAGED);
+    assert_eq!(count(&program, |s| matches!(s, Step::Gather { .. })), 0, "{program}");
+    let packs: Vec<_> = steps(&program)
+        .into_iter()
+        .filter_map(|s| match s {
+            Step::Pack(pack) => {
+                Some((matches!(pack.source, PackSource::Gather { .. }), pack.transposed, pack.k, pack.n))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(packs, [(true, true, 32, 16), (true, false, 16, 16)], "{program}");
+}
+
+#[test]
+fn pages_whose_rows_change_length_are_packed_from_lanes() {
+    for (shape, axis) in [("[8, 64]", 0), ("[16, 32]", 2)] {
+        let program = lowered(&format!(
+            "kernel k(q: view<f32, 2>, k: view<f32, 3>, t: view<i32, 1>, out o: view<f32, 2>) {{
+               %0 = constant value=0 elem=i32
+               %q1 = load %q, %0, %0 shape=[4, {}]
+               %at = load %t, %0 shape=[{}]
+               %k3 = gather %k, %at, %0, %0 axis={axis} shape=[2, 8, 32]
+               %k2 = reshape %k3 shape={shape}
+               %s = dot %q1, %k2
+               store %o, %s, %0, %0
+             }}",
+            if axis == 0 { 8 } else { 16 },
+            if axis == 0 { 2 } else { 32 },
+        ));
+        assert_eq!(count(&program, |s| matches!(s, Step::Gather { .. })), 1, "{program}");
+        let from_lanes = |s: &Step| matches!(s, Step::Pack(p) if matches!(p.source, PackSource::Lanes(_)));
+        assert_eq!(count(&program, from_lanes), 1, "{program}");
+    }
+}
+
+#[test]
+fn other_rows_of_a_tile_are_read_when_it_is_whole() {
+    let program = lowered(
+        "kernel k(x: view<f32, 2>, out y: view<f32, 2>) {
+           %0 = constant value=0 elem=i32
+           %a = load %x, %0, %0 shape=[4, 4]
+           %b = add %a, %a
+           %c = reshape %b shape=[2, 8]
+           %m = reduce_max %c axis=1
+           %d = sub %c, %m
+           store %y, %d, %0, %0
+         }",
+    );
+    let domains: Vec<(u32, u32)> = steps(&program)
+        .into_iter()
+        .filter_map(|s| match s {
+            Step::Vector(v) => Some((v.rows, v.cols)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(domains, [(4, 4), (2, 8)], "{program}");
+    assert_eq!(
+        program.lanes.next_multiple_of(16),
+        16 + 16 + 16,
+        "a constant, one place of the tile, row sums\n{program}"
+    );
+}
+
+#[test]
+fn a_row_is_not_overwritten_while_it_is_also_read_as_columns() {
+    let program = lowered(
+        "kernel k(x: view<f32, 2>, out y: view<f32, 2>, out z: view<f32, 2>) {
+           %0 = constant value=0 elem=i32
+           %a = load %x, %0, %0 shape=[4, 1]
+           %b = reshape %a shape=[1, 4]
+           %c = add %a, %b
+           %d = add %a, %a
+           store %y, %c, %0, %0
+           store %z, %d, %0, %0
+         }",
+    );
+    let loaded = program.steps.iter().find_map(|s| match s {
+        Step::Load { dst, .. } => Some(*dst),
+        _ => None,
+    });
+    for step in steps(&program) {
+        if let Step::Vector(v) = step {
+            assert!(v.ops.iter().all(|op| Some(op.dst.offset) != loaded), "{program}");
+        }
+    }
+}
+
+#[test]
+fn a_loop_carries_a_tile_under_another_shape_in_one_place() {
+    let program = lowered(
+        "kernel k(x: view<f32, 2>, n: i32, out y: view<f32, 2>) {
+           %0 = constant value=0 elem=i32
+           %1 = constant value=1 elem=i32
+           %a = load %x, %0, %0 shape=[4, 8]
+           %flat = reshape %a shape=[2, 16]
+           %r = for_range %0, %n, %1, %flat {
+             (%i: i32, %u: f32[2, 16])
+             %v = reshape %u shape=[4, 8]
+             %w = mul %v, %v
+             %z = reshape %w shape=[2, 16]
+             yield %z
+           }
+           store %y, %r, %0, %0
+         }",
+    );
+    assert_eq!(tile_copies(&program), 0, "{program}");
+}
+
 #[test]
 fn lanes_are_used_again_after_their_last_use() {
     let chain = |n: usize| {

@@ -49,6 +49,9 @@ fn block(f: &mut fmt::Formatter<'_>, steps: &[Step], depth: usize) -> fmt::Resul
                 let how = if *transposed { " transposed" } else { "" };
                 match source {
                     PackSource::Window(window) => writeln!(f, "@{dst} = pack [{k}, {n}]{how} {window}")?,
+                    PackSource::Gather { window, axis, indices } => {
+                        writeln!(f, "@{dst} = pack [{k}, {n}]{how} gather {window} axis {axis} at @{indices}")?
+                    }
                     PackSource::Lanes(src) => writeln!(f, "@{dst} = pack [{k}, {n}]{how} @{src}")?,
                 }
             }

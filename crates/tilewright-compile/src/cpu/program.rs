@@ -114,7 +114,7 @@ pub enum Step {
     Broadcast { src: LaneIndex, dst: LaneIndex, from: [u32; 3], to: [u32; 3] },
     /// Each word to its codes of `bits` bits, lowest first, one a lane.
     Unpack { src: LaneIndex, dst: LaneIndex, words: u32, bits: u8 },
-    /// Lanes moved.
+    /// Lanes moved, where control flow or a product needs a tile in another place.
     Copy { src: LaneIndex, dst: LaneIndex, lanes: u32 },
     /// A counted loop over `first, first + step, …` below `last`.
     For { first: LaneIndex, last: LaneIndex, step: LaneIndex, counter: LaneIndex, body: Vec<Step> },
@@ -135,9 +135,12 @@ pub struct Window {
 
 /// What a packed matrix is made from.
 #[derive(Clone, PartialEq, Debug)]
+#[allow(missing_docs, reason = "fields as in `Step::Gather`")]
 pub enum PackSource {
-    /// Straight from memory.
+    /// Straight from memory. The rows of a window of rank 3 are those of its planes, one plane after the other.
     Window(Window),
+    /// Straight from memory, planes or rows taken at indices; an index outside the bounds gives zeros.
+    Gather { window: Window, axis: u8, indices: LaneIndex },
     /// From lanes, row-major.
     Lanes(LaneIndex),
 }

@@ -87,7 +87,10 @@ fn way(kernel: &Kernel, forms: &Forms, inst: &Inst) -> Way {
     };
     match (&inst.op, result) {
         (Op::Elementwise(Elementwise::Constant { .. }), _) => Way::Nothing,
-        (Op::Elementwise(_) | Op::ShapeOp(ShapeOp::Broadcast { .. }), Some(shape)) => spread(shape),
+        // Of reshapes only those of scalars get here.
+        (Op::Elementwise(_) | Op::ShapeOp(ShapeOp::Broadcast { .. } | ShapeOp::Reshape { .. }), Some(shape)) => {
+            spread(shape)
+        }
         (Op::ShapeOp(ShapeOp::Iota { .. }), Some(shape)) => fused(shape),
         (Op::Reduce(reduce), _) => match kernel.ty(inst.operands[0]).shape() {
             Some(shape) if reduce.axis() + 1 == shape.rank() && !drops_nan(reduce, kernel.ty(inst.operands[0])) => {
@@ -127,7 +130,10 @@ pub(super) fn units(kernel: &Kernel, forms: &Forms, region: RegionId) -> Vec<Uni
             continue;
         }
         match ways[start] {
-            Way::Fused(domain) => gather(insts, &ways, &mut done, start, domain, &mut units),
+            Way::Fused(domain) => {
+                let region = Region { kernel, forms, insts, ways: &ways };
+                region.gather(&mut done, start, domain, &mut units);
+            }
             Way::Scalar => {
                 // Neighbours join: a run of scalar ops is one loop of one lane.
                 let run = (start..insts.len())
@@ -149,38 +155,56 @@ pub(super) fn units(kernel: &Kernel, forms: &Forms, region: RegionId) -> Vec<Uni
     units
 }
 
-/// Fuses what it can from `start` on. Scalars and views that stand between run before the group.
-fn gather(insts: &[Inst], ways: &[Way], done: &mut [bool], start: usize, mut domain: Domain, units: &mut Vec<Unit>) {
-    let mut members = Vec::new();
-    let mut early: Vec<Unit> = Vec::new();
-    let mut made: HashSet<ValueId> = HashSet::new(); // by the group
-    let mut skipped: HashSet<ValueId> = HashSet::new(); // by what stays behind
-    for at in start..insts.len() {
-        if done[at] {
-            continue;
-        }
-        let inst = &insts[at];
-        let waits = |on: &HashSet<ValueId>| inst.operands.iter().any(|v| on.contains(v));
-        let joined = match ways[at] {
-            Way::Fused(other) if !waits(&skipped) => domain.join(other),
-            _ => None,
-        };
-        if let Some(joined) = joined {
-            domain = joined;
-            made.extend(&inst.results);
-            members.push(at);
-            done[at] = true;
-        } else if matches!(ways[at], Way::Scalar | Way::Early) && !waits(&skipped) && !waits(&made) {
-            match (&ways[at], early.last_mut()) {
-                (Way::Scalar, Some(Unit::Group(run))) => run.push(at),
-                (Way::Scalar, _) => early.push(Unit::Group(vec![at])),
-                _ => early.push(Unit::Single(at)),
+/// Instructions and how each can run.
+struct Region<'r> {
+    kernel: &'r Kernel,
+    forms: &'r Forms,
+    insts: &'r [Inst],
+    ways: &'r [Way],
+}
+
+impl Region<'_> {
+    /// Fuses what it can from `start` on. Scalars and views that stand between run before the group.
+    fn gather(&self, done: &mut [bool], start: usize, mut domain: Domain, units: &mut Vec<Unit>) {
+        let mut members = Vec::new();
+        let mut early: Vec<Unit> = Vec::new();
+        let mut made: HashSet<ValueId> = HashSet::new(); // by the group
+        let mut skipped: HashSet<ValueId> = HashSet::new(); // by what stays behind
+        for (at, inst) in self.insts.iter().enumerate().skip(start) {
+            if done[at] {
+                continue;
             }
-            done[at] = true;
-        } else {
-            skipped.extend(&inst.results);
+            let waits = |on: &HashSet<ValueId>| inst.operands.iter().any(|&v| on.contains(&self.forms.root(v)));
+            let joined = match self.ways[at] {
+                Way::Fused(other) if !waits(&skipped) && !self.reads_other_rows(inst, &made) => domain.join(other),
+                _ => None,
+            };
+            if let Some(joined) = joined {
+                domain = joined;
+                made.extend(&inst.results);
+                members.push(at);
+                done[at] = true;
+            } else if matches!(self.ways[at], Way::Scalar | Way::Early) && !waits(&skipped) && !waits(&made) {
+                match (&self.ways[at], early.last_mut()) {
+                    (Way::Scalar, Some(Unit::Group(run))) => run.push(at),
+                    (Way::Scalar, _) => early.push(Unit::Group(vec![at])),
+                    _ => early.push(Unit::Single(at)),
+                }
+                done[at] = true;
+            } else {
+                skipped.extend(&inst.results);
+            }
         }
+        units.extend(early);
+        units.push(Unit::Group(members));
     }
-    units.extend(early);
-    units.push(Unit::Group(members));
+
+    /// Whether an instruction reads one of these tiles reshaped to other rows: they have to be whole before.
+    fn reads_other_rows(&self, inst: &Inst, made: &HashSet<ValueId>) -> bool {
+        let domain = |value: ValueId| self.kernel.ty(value).shape().map(Domain::of);
+        inst.operands.iter().any(|&v| {
+            let root = self.forms.root(v);
+            made.contains(&root) && domain(v) != domain(root)
+        })
+    }
 }

@@ -55,6 +55,8 @@ impl Domain {
 pub(super) struct Fusion<'f> {
     pub domain: Domain,
     pub insts: &'f [&'f Inst],
+    /// Operands that were repeated over the whole domain, and where.
+    pub repeated: Vec<(ValueId, LaneIndex)>,
 }
 
 impl Fusion<'_> {
@@ -77,7 +79,7 @@ impl Fusion<'_> {
         }
         let mut last_use: HashMap<ValueId, usize> = HashMap::new();
         for (at, inst) in self.insts.iter().enumerate() {
-            last_use.extend(inst.operands.iter().map(|&v| (v, at)));
+            last_use.extend(inst.operands.iter().map(|&v| (lowering.root(v), at)));
         }
         // What every block shares comes first: a lane given back by a block register would be overwritten by the next block.
         let mut taken: Vec<(LaneIndex, u64)> = Vec::new();
@@ -102,9 +104,12 @@ impl Fusion<'_> {
                 Place { offset, row_stride: 0 }
             });
             let operand = |value: ValueId| {
-                let extent = self.extent(lowering, value);
-                let place = places.get(&value).copied();
-                let place = place.unwrap_or_else(|| self.buffer(extent, lowering.lanes_of(Form::Plain(value))));
+                if let Some(&(_, offset)) = self.repeated.iter().find(|(v, _)| *v == value) {
+                    return Operand { place: self.buffer(Extent::Full, offset), extent: Extent::Full };
+                }
+                let (extent, root) = (self.extent(lowering, value), lowering.root(value));
+                let place = places.get(&root).copied();
+                let place = place.unwrap_or_else(|| self.buffer(extent, lowering.lanes_of(Form::Plain(root))));
                 Operand { place, extent }
             };
             let operands: Vec<Operand> = inst.operands.iter().map(|&v| operand(v)).collect();
@@ -116,7 +121,8 @@ impl Fusion<'_> {
                 dst,
                 src: [first, get(1), get(2)],
             });
-            for &value in inst.operands.iter().chain(&inst.results) {
+            for value in inst.operands.iter().chain([&result]) {
+                let value = lowering.root(*value);
                 if last_use.get(&value).copied().unwrap_or(at) == at
                     && let Some((offset, lanes)) = registers.remove(&value)
                 {
@@ -162,7 +168,7 @@ impl Fusion<'_> {
             )
             | Op::Matmul(_)
             | Op::Memory(_)
-            | Op::Control(_) => MicroKind::Copy, // only `broadcast` of these is ever fused
+            | Op::Control(_) => MicroKind::Copy, // only what spreads is ever fused
         }
     }
 }

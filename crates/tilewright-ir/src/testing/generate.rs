@@ -149,7 +149,7 @@ impl Generator<'_> {
     }
 
     fn statement(&mut self) -> Option<Entry> {
-        match self.pick(34) {
+        match self.pick(36) {
             0..=2 => self.load(),
             3 => self.gather(),
             4 => self.literal(),
@@ -171,7 +171,8 @@ impl Generator<'_> {
             29 | 30 => self.store(),
             31 => self.length(),
             32 => self.whole(),
-            _ => self.unpack(),
+            33 => self.unpack(),
+            _ => self.rows_dot(),
         }
     }
 

@@ -2,7 +2,6 @@
 
 use super::isa::Kernels;
 use super::memory::{self, Place, View};
-use super::pack::Rows;
 use crate::device::Grid;
 use tilewright_compile::cpu::{Lane, LaneIndex, Pack, PackSource, Program, Step, ViewIndex, Window};
 use tilewright_ir::op::Reduce;
@@ -111,12 +110,12 @@ impl Thread<'_> {
                 let (first, last) = (self.get(*first), self.get(*last));
                 self.views[*dst as usize] = self.views[*view as usize].limit(*axis as usize, first, last);
             }
-            // SAFETY: the lowering gave each tile, and the indices, their lanes.
-            Step::Load { window, dst } => self.window(window, None, |p| unsafe { memory::load(p, self.lane(*dst)) }),
+            // SAFETY: these kernels are for this processor; the lowering gave each tile, and the indices, their lanes.
+            Step::Load { window, dst } => self.window(window, None, |p| unsafe { (kernels.load)(p, self.lane(*dst)) }),
             Step::Gather { window, axis, indices, dst } => {
                 let indices = (*axis as usize, self.lane(*indices).cast_const());
                 // SAFETY: as above.
-                self.window(window, Some(indices), |p| unsafe { memory::load(p, self.lane(*dst)) });
+                self.window(window, Some(indices), |p| unsafe { (kernels.load)(p, self.lane(*dst)) });
             }
             // SAFETY: as above; the verifier lets only outputs be stored to.
             Step::Store { window, src } => self.window(window, None, |p| unsafe { memory::store(p, self.lane(*src)) }),
@@ -177,16 +176,22 @@ impl Thread<'_> {
     fn pack(&self, pack: &Pack) {
         let Pack { source, transposed, k, n, dst } = pack;
         let (rows, cols) = if *transposed { (*n, *k) } else { (*k, *n) };
-        let source = match source {
-            PackSource::Window(window) => {
-                Rows::from_view(&self.views[window.view as usize], &self.origins(window), &[rows, cols])
-            }
-            PackSource::Lanes(lanes) => Rows::from_lanes(self.lane(*lanes), rows, cols),
-        };
         let kernels = self.launch.kernels;
-        let run = if *transposed { kernels.pack_transposed } else { kernels.pack_rows };
-        // SAFETY: these kernels are for this processor; the lowering made room for the panels.
-        unsafe { run(source, self.lane(*dst).cast(), *k, *n, kernels.target.panel) }
+        let run = |source: &Place<'_>| {
+            let run = if *transposed { kernels.pack_transposed } else { kernels.pack_rows };
+            // SAFETY: these kernels are for this processor; the lowering made room for the panels, and gave the indices
+            // their lanes.
+            unsafe { run(source, self.lane(*dst).cast(), *k, *n, kernels.target.panel) }
+        };
+        match source {
+            PackSource::Window(window) => self.window(window, None, run),
+            PackSource::Gather { window, axis, indices } => {
+                self.window(window, Some((*axis as usize, self.lane(*indices).cast_const())), run);
+            }
+            PackSource::Lanes(lanes) => {
+                run(&Place::new(&View::of_lanes(self.lane(*lanes), rows, cols), &[0, 0], &[rows, cols], None));
+            }
+        }
     }
 
     fn transpose(&self, src: LaneIndex, dst: LaneIndex, [outer, rows, cols]: [usize; 3]) {

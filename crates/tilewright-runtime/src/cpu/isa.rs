@@ -4,6 +4,7 @@
 //! instruction set under `#[target_feature]`, and the device picks one table of functions when it starts.
 
 use super::gemm;
+use super::memory::{self, Place};
 use super::pack;
 use super::simd::{self, Simd};
 use super::unpack;
@@ -78,8 +79,9 @@ pub(super) struct Kernels {
     pub target: Target,
     pub vector: unsafe fn(&VectorLoop, *mut u32),
     pub dot: unsafe fn(&Dot, *mut u32),
-    pub pack_rows: unsafe fn(pack::Rows, *mut f32, u32, u32, u32),
-    pub pack_transposed: unsafe fn(pack::Rows, *mut f32, u32, u32, u32),
+    pub load: unsafe fn(&Place<'_>, *mut u32),
+    pub pack_rows: unsafe fn(&Place<'_>, *mut f32, u32, u32, u32),
+    pub pack_transposed: unsafe fn(&Place<'_>, *mut f32, u32, u32, u32),
     pub unpack: unsafe fn(*const u32, *mut u32, u32, u8),
     /// A chain of fused multiply-adds in registers: how many were done. For measuring the ceiling.
     pub fma_chain: unsafe fn(u64) -> (u64, f32),
@@ -102,6 +104,7 @@ macro_rules! kernels {
                 target: Target { panel: $panel, block: $block },
                 vector: run_vector,
                 dot: run_dot,
+                load,
                 pack_rows,
                 pack_transposed,
                 unpack,
@@ -121,15 +124,21 @@ macro_rules! kernels {
             }
 
             $(#[target_feature(enable = $feature)])*
-            unsafe fn pack_rows(rows: pack::Rows, dst: *mut f32, k: u32, n: u32, panel: u32) {
+            unsafe fn load(place: &Place<'_>, dst: *mut u32) {
                 // SAFETY: the caller's promise.
-                unsafe { pack::pack_rows(rows, dst, k, n, panel) }
+                unsafe { memory::load::<$simd>(place, dst) }
             }
 
             $(#[target_feature(enable = $feature)])*
-            unsafe fn pack_transposed(rows: pack::Rows, dst: *mut f32, k: u32, n: u32, panel: u32) {
+            unsafe fn pack_rows(source: &Place<'_>, dst: *mut f32, k: u32, n: u32, panel: u32) {
                 // SAFETY: the caller's promise.
-                unsafe { pack::pack_transposed::<$simd>(rows, dst, k, n, panel) }
+                unsafe { pack::pack_rows::<$simd>(source, dst, k, n, panel) }
+            }
+
+            $(#[target_feature(enable = $feature)])*
+            unsafe fn pack_transposed(source: &Place<'_>, dst: *mut f32, k: u32, n: u32, panel: u32) {
+                // SAFETY: the caller's promise.
+                unsafe { pack::pack_transposed::<$simd>(source, dst, k, n, panel) }
             }
 
             $(#[target_feature(enable = $feature)])*

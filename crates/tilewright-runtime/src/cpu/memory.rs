@@ -3,6 +3,7 @@
 //! Nothing outside a view's bounds is touched; bounds never exceed the tensor, so no origin or index can lead outside it.
 
 use super::math;
+use super::simd::{self, Simd};
 use half::f16;
 use tilewright_ir::{Elem, MAX_TILE_RANK, MAX_VIEW_RANK};
 
@@ -23,6 +24,13 @@ pub(super) struct View {
 }
 
 impl View {
+    /// Lanes as a matrix of f32; its elements are moved as they are, whatever they are.
+    pub fn of_lanes(lanes: *mut u32, rows: u32, cols: u32) -> View {
+        let len = [rows as i32, cols as i32, 0, 0]; // an arena has less than 2^31 lanes
+        let stride = [cols as isize, 1, 0, 0];
+        View { base: lanes.cast(), rank: 2, len, last: len, stride, ..View::EMPTY }
+    }
+
     /// A view of nothing.
     pub const EMPTY: View = View {
         base: std::ptr::null_mut(),
@@ -62,7 +70,7 @@ impl View {
     }
 }
 
-/// A tile-shaped place in a view, padded with leading axes to rank 3.
+/// A tile-shaped place in a view, padded with leading axes to rank 3: planes of rows of columns.
 pub(super) struct Place<'v> {
     view: &'v View,
     /// Axes of the view that lead to axis 0 of the padded place.
@@ -90,16 +98,92 @@ impl<'v> Place<'v> {
         place
     }
 
-    /// Whether all of it lies inside the bounds; not asked of gathered places, whose indices say.
-    fn is_inside(&self) -> bool {
-        let axes = self.missing..MAX_TILE_RANK;
-        self.indices.is_none()
-            && !self.view.base.is_null()
-            && axes.into_iter().all(|axis| {
+    /// Rows of all planes.
+    pub fn rows(&self) -> usize {
+        self.extents[0] * self.extents[1]
+    }
+
+    /// How elements stand in memory.
+    pub fn elem(&self) -> Elem {
+        self.view.elem
+    }
+
+    /// Whether all of it lies inside the bounds.
+    ///
+    /// # Safety
+    /// As [`coordinate`](Self::coordinate).
+    #[inline(always)]
+    pub unsafe fn is_inside(&self) -> bool {
+        !self.view.base.is_null()
+            && (self.missing..MAX_TILE_RANK).all(|axis| {
+                if let Some((gathered, _)) = self.indices
+                    && gathered == axis
+                {
+                    // SAFETY: the caller's promise.
+                    return (0..self.extents[axis]).all(|at| unsafe { self.coordinate(axis, at) }.is_some());
+                }
                 let (first, last) = (self.view.first[axis - self.missing], self.view.last[axis - self.missing]);
                 let origin = i64::from(self.origins[axis]);
                 origin >= i64::from(first) && origin + self.extents[axis] as i64 <= i64::from(last)
             })
+    }
+
+    /// The columns inside the bounds, of a view that has them, along an axis that is not taken at indices.
+    #[inline(always)]
+    pub fn columns(&self) -> Columns {
+        let axis = MAX_TILE_RANK - 1 - self.missing;
+        let (origin, extent) = (i64::from(self.origins[2]), self.extents[2] as i64);
+        let first = (i64::from(self.view.first[axis]) - origin).clamp(0, extent);
+        let last = (i64::from(self.view.last[axis]) - origin).clamp(first, extent);
+        let stride = self.view.stride[axis];
+        let skip = ((origin + first) as isize).wrapping_mul(stride).wrapping_mul(self.view.elem.bytes() as isize);
+        Columns { first: first as usize, last: last as usize, stride, skip }
+    }
+
+    /// Calls `f(row, from)` for each row inside the bounds, counted through all planes; `from` is where coordinate 0 of the
+    /// last axis is.
+    ///
+    /// # Safety
+    /// As [`coordinate`](Self::coordinate).
+    #[inline(always)]
+    pub unsafe fn each_row(&self, mut f: impl FnMut(usize, *mut u8)) {
+        if self.view.base.is_null() {
+            return;
+        }
+        let [planes, rows, _] = self.extents;
+        let bytes = self.view.elem.bytes() as isize;
+        for plane in 0..planes {
+            // SAFETY: the caller's promise.
+            let Some(p) = (unsafe { self.coordinate(0, plane) }) else { continue };
+            for row in 0..rows {
+                // SAFETY: the caller's promise.
+                let Some(r) = (unsafe { self.coordinate(1, row) }) else { continue };
+                f(plane * rows + row, self.view.base.wrapping_offset((p + r) * bytes));
+            }
+        }
+    }
+
+    /// Where the rows from `first` on are, as `each_row` says it; null outside the bounds and past the last row.
+    ///
+    /// # Safety
+    /// As [`coordinate`](Self::coordinate).
+    #[inline(always)]
+    pub unsafe fn some_rows<const N: usize>(&self, first: usize) -> [*mut u8; N] {
+        let [planes, rows, _] = self.extents;
+        let bytes = self.view.elem.bytes() as isize;
+        let (mut plane, mut row) = (first / rows.max(1), first % rows.max(1));
+        std::array::from_fn(|_| {
+            if plane >= planes || self.view.base.is_null() {
+                return std::ptr::null_mut();
+            }
+            // SAFETY: the caller's promise; the plane and the row exist.
+            let place = unsafe { self.coordinate(0, plane).zip(self.coordinate(1, row)) };
+            row += 1;
+            if row == rows {
+                (plane, row) = (plane + 1, 0);
+            }
+            place.map_or(std::ptr::null_mut(), |(p, r)| self.view.base.wrapping_offset((p + r) * bytes))
+        })
     }
 
     /// The coordinate in the view of place coordinate `at` along `axis`; `None` outside the bounds.
@@ -128,43 +212,39 @@ impl<'v> Place<'v> {
     /// As [`coordinate`](Self::coordinate).
     #[inline(always)]
     unsafe fn runs(&self, mut f: impl FnMut(usize, *mut u8, usize, isize)) {
-        if self.view.base.is_null() {
-            return;
-        }
-        let [planes, rows, cols] = self.extents;
-        let bytes = self.view.elem.bytes() as isize;
-        for plane in 0..planes {
-            for row in 0..rows {
-                // SAFETY: the caller's promise.
-                let (Some(p), Some(r)) = (unsafe { self.coordinate(0, plane) }, unsafe { self.coordinate(1, row) })
-                else {
-                    continue;
-                };
-                let lane = (plane * rows + row) * cols;
-                let base = self.view.base.wrapping_offset((p + r) * bytes);
-                if self.missing == MAX_TILE_RANK {
-                    f(lane, base, 1, 1); // a view without axes
-                } else if self.indices.is_some_and(|(axis, _)| axis == 2) {
+        let cols = self.extents[2];
+        let gathered = self.indices.is_some_and(|(axis, _)| axis == 2);
+        let columns = (self.missing < MAX_TILE_RANK && !gathered).then(|| self.columns());
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.each_row(|row, from| match columns {
+                Some(Columns { first, last, stride, skip }) if last > first => {
+                    f(row * cols + first, from.wrapping_offset(skip), last - first, stride);
+                }
+                Some(_) => {}
+                None if gathered => {
                     for col in 0..cols {
-                        // SAFETY: the caller's promise.
-                        if let Some(c) = unsafe { self.coordinate(2, col) } {
-                            f(lane + col, base.wrapping_offset(c * bytes), 1, 1);
+                        if let Some(c) = self.coordinate(2, col) {
+                            let bytes = self.view.elem.bytes() as isize;
+                            f(row * cols + col, from.wrapping_offset(c * bytes), 1, 1);
                         }
                     }
-                } else {
-                    let axis = 2 - self.missing;
-                    let origin = i64::from(self.origins[2]);
-                    let first = (i64::from(self.view.first[axis]) - origin).clamp(0, cols as i64);
-                    let last = (i64::from(self.view.last[axis]) - origin).clamp(first, cols as i64);
-                    let stride = self.view.stride[axis];
-                    let start = (origin + first) as isize * stride * bytes;
-                    if last > first {
-                        f(lane + first as usize, base.wrapping_offset(start), (last - first) as usize, stride);
-                    }
                 }
-            }
+                None => f(row, from, 1, 1), // a view without axes
+            });
         }
     }
+}
+
+/// Columns of a place that lie inside the bounds.
+#[derive(Clone, Copy)]
+pub(super) struct Columns {
+    pub first: usize,
+    pub last: usize,
+    /// From one to the next, in elements.
+    pub stride: isize,
+    /// From coordinate 0 of the axis to the first of them, in bytes.
+    pub skip: isize,
 }
 
 /// How elements of a type stand in memory.
@@ -172,6 +252,14 @@ pub(super) trait Stored: Copy {
     /// The integer of this size that can be written whole.
     type Bits;
     fn lane(self) -> u32;
+    /// Eight elements to lanes.
+    ///
+    /// # Safety
+    /// The instruction set of `V`.
+    #[inline(always)]
+    unsafe fn lanes<V: Simd>(x: [Self; 8]) -> [u32; 8] {
+        x.map(Self::lane)
+    }
     fn bits(lane: u32) -> Self::Bits;
     /// Writes one element. Programs of a grid may store to the same element: which of them wins is unspecified, but it is
     /// one of them, so the write is atomic.
@@ -182,8 +270,7 @@ pub(super) trait Stored: Copy {
 }
 
 macro_rules! stored {
-    ($(#[$doc:meta])* $name:ident, $bits:ident, $atomic:ident, |$from:ident| $lane:expr, |$to:ident| $store:expr) => {
-        $(#[$doc])*
+    ($name:ident, $bits:ident, $atomic:ident, |$from:ident| $lane:expr, |$to:ident| $store:expr $(, eight $eight:ident)?) => {
         #[derive(Clone, Copy)]
         #[repr(transparent)]
         pub(super) struct $name($bits);
@@ -195,6 +282,13 @@ macro_rules! stored {
                 let $from = self.0;
                 $lane
             }
+            $(
+                #[inline(always)]
+                unsafe fn lanes<V: Simd>(x: [Self; 8]) -> [u32; 8] {
+                    // SAFETY: the caller's promise.
+                    unsafe { V::$eight(x.map(|x| x.0)) }
+                }
+            )?
             #[inline(always)]
             fn bits($to: u32) -> $bits {
                 $store
@@ -213,17 +307,12 @@ stored!(Bf16Bits, u16, AtomicU16, |x| u32::from(x) << 16, |lane| {
     (math::round_bf16(f32::from_bits(lane)).to_bits() >> 16) as u16
 });
 stored!(
-    /// Widened by moving the exponent with a product by 2^112, which is exact for subnormals too; infinity and NaN keep
-    /// theirs.
     F16Bits,
     u16,
     AtomicU16,
-    |x| {
-        let (sign, rest) = (u32::from(x & 0x8000) << 16, u32::from(x & 0x7fff));
-        let scaled = (f32::from_bits(rest << 13) * f32::from_bits(0x7780_0000)).to_bits();
-        sign | if rest >= 0x7c00 { scaled | 0x7f80_0000 } else { scaled }
-    },
-    |lane| f16::from_f32(f32::from_bits(lane)).to_bits()
+    |x| simd::widened_half(x),
+    |lane| f16::from_f32(f32::from_bits(lane)).to_bits(),
+    eight widened
 );
 stored!(SignedByte, u8, AtomicU8, |x| x as i8 as i32 as u32, |lane| lane as u8);
 stored!(Byte, u8, AtomicU8, |x| u32::from(x), |lane| lane as u8);
@@ -265,8 +354,9 @@ pub(super) use with_stored;
 /// A tile from memory; zero outside the bounds.
 ///
 /// # Safety
-/// `dst` has a lane for each element of the place, and so have its indices along their axis.
-pub(super) unsafe fn load(place: &Place<'_>, dst: *mut u32) {
+/// `dst` has a lane for each element of the place, and so have its indices along their axis. The instruction set of `V`.
+#[inline(always)]
+pub(super) unsafe fn load<V: Simd>(place: &Place<'_>, dst: *mut u32) {
     let count = place.extents.iter().product();
     // SAFETY: the caller's promise; runs stay inside the bounds of the view, and these inside the tensor.
     unsafe {
@@ -276,7 +366,7 @@ pub(super) unsafe fn load(place: &Place<'_>, dst: *mut u32) {
         with_stored!(place.view.elem, S => place.runs(|lane, from, count, stride| {
             let (from, to) = (from.cast::<S>().cast_const(), dst.add(lane));
             if stride == 1 {
-                return copy_run(from, to, count);
+                return copy_run::<S, V>(from, to, count);
             }
             for i in 0..count {
                 *to.add(i) = from.offset(i as isize * stride).read().lane();
@@ -308,35 +398,21 @@ pub(super) unsafe fn store(place: &Place<'_>, src: *const u32) {
 /// A run of neighbours to lanes.
 ///
 /// # Safety
-/// `count` elements on both sides.
+/// `count` elements on both sides; the instruction set of `V`.
 #[inline(always)]
-pub(super) unsafe fn copy_run<S: Stored>(from: *const S, to: *mut u32, count: usize) {
-    const CHUNK: usize = 16;
+pub(super) unsafe fn copy_run<S: Stored, V: Simd>(from: *const S, to: *mut u32, count: usize) {
+    const CHUNK: usize = 8;
     let mut i = 0;
     // SAFETY: the caller has `count` elements on both sides.
     unsafe {
-        while i + CHUNK <= count {
-            let x = from.add(i).cast::<[S; CHUNK]>().read_unaligned();
-            to.add(i).cast::<[u32; CHUNK]>().write_unaligned(x.map(S::lane));
-            i += CHUNK;
+        while i + 2 * CHUNK <= count {
+            let x = from.add(i).cast::<[[S; CHUNK]; 2]>().read_unaligned();
+            to.add(i).cast::<[[u32; CHUNK]; 2]>().write_unaligned(x.map(|x| S::lanes::<V>(x)));
+            i += 2 * CHUNK;
         }
         while i < count {
             *to.add(i) = (*from.add(i)).lane();
             i += 1;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_half_is_widened_exactly() {
-        for bits in 0..=u16::MAX {
-            let wanted = f16::from_bits(bits).to_f32();
-            let got = f32::from_bits(F16Bits(bits).lane());
-            assert!(got.to_bits() == wanted.to_bits() || (got.is_nan() && wanted.is_nan()), "{bits:#06x}");
         }
     }
 }

@@ -1,130 +1,82 @@
-//! Matrices into panels for the product, straight from a view or from lanes, transposed on the way if need be.
+//! Matrices into panels for the product, straight from a view or from lanes, transposed on the way if need be. The rows are
+//! those of a place in a view, which may be pages taken at indices; what lies outside the bounds is zero.
 
-use super::memory::{Stored, View, copy_run, with_stored};
+use super::memory::{Columns, Place, Stored, copy_run, with_stored};
 use super::simd::Simd;
 use tilewright_ir::Elem;
-
-/// A matrix to be packed: rows and columns, of which some lie inside the bounds; all others are zero.
-#[derive(Clone, Copy)]
-pub(super) struct Rows {
-    /// The element at row 0 and column 0, which may lie outside the bounds.
-    base: *const u8,
-    elem: Elem,
-    row_stride: isize,
-    col_stride: isize,
-    /// Rows and columns inside the bounds.
-    rows: [usize; 2],
-    cols: [usize; 2],
-}
-
-impl Rows {
-    /// From lanes, row-major and whole.
-    pub fn from_lanes(lanes: *const u32, rows: u32, cols: u32) -> Rows {
-        Rows {
-            base: lanes.cast(),
-            elem: Elem::F32,
-            row_stride: cols as isize,
-            col_stride: 1,
-            rows: [0, rows as usize],
-            cols: [0, cols as usize],
-        }
-    }
-
-    /// From a view of rank 2.
-    pub fn from_view(view: &View, origins: &[i32], extents: &[u32]) -> Rows {
-        let range = |axis: usize| {
-            let (origin, extent) = (i64::from(origins[axis]), i64::from(extents[axis]));
-            let first = (i64::from(view.first[axis]) - origin).clamp(0, extent);
-            let last = (i64::from(view.last[axis]) - origin).clamp(first, extent);
-            [first as usize, if view.base.is_null() { first as usize } else { last as usize }]
-        };
-        let origin = origins[0] as isize * view.stride[0] + origins[1] as isize * view.stride[1];
-        Rows {
-            base: view.base.wrapping_offset(origin.wrapping_mul(view.elem.bytes() as isize)),
-            elem: view.elem,
-            row_stride: view.stride[0],
-            col_stride: view.stride[1],
-            rows: range(0),
-            cols: range(1),
-        }
-    }
-}
 
 /// Packs a `[k, n]` matrix into panels of `panel` columns.
 ///
 /// # Safety
-/// `dst` has room for `k * n` floats, n rounded up to the panel.
+/// `dst` has room for `k * n` floats, n rounded up to the panel. The place has k rows of n columns, columns that are not
+/// taken at indices, and a lane for each index of another axis. The instruction set of `V`.
 #[inline(always)]
-pub(super) unsafe fn pack_rows(source: Rows, dst: *mut f32, k: u32, n: u32, panel: u32) {
+pub(super) unsafe fn pack_rows<V: Simd>(source: &Place<'_>, dst: *mut f32, k: u32, n: u32, panel: u32) {
     let (k, n, panel) = (k as usize, n as usize, panel as usize);
-    let whole = source.rows == [0, k] && source.cols == [0, n] && n.is_multiple_of(panel);
+    debug_assert!(n == 0 || source.rows() == k);
     // SAFETY: the caller's promise; only rows and columns inside the bounds are read.
     unsafe {
-        if !whole {
+        if !(source.is_inside() && n.is_multiple_of(panel)) {
             std::ptr::write_bytes(dst, 0, k * n.next_multiple_of(panel));
         }
-        with_stored!(source.elem, S => {
-            let base = source.base.cast::<S>();
-            for row in source.rows[0]..source.rows[1] {
-                let from = base.wrapping_offset(row as isize * source.row_stride);
-                let mut col = source.cols[0];
-                while col < source.cols[1] {
-                    let end = ((col / panel + 1) * panel).min(source.cols[1]);
-                    let to = dst.add((col / panel * k + row) * panel + col % panel).cast::<u32>();
-                    let from = from.wrapping_offset(col as isize * source.col_stride);
-                    if source.col_stride == 1 {
-                        copy_run::<S>(from, to, end - col);
-                    } else {
-                        for i in 0..end - col {
-                            *to.add(i) = from.wrapping_offset(i as isize * source.col_stride).read().lane();
-                        }
+        let Columns { first, last, stride, skip } = source.columns();
+        with_stored!(source.elem(), S => source.each_row(|row, from| {
+            let mut from = from.wrapping_offset(skip).cast::<S>().cast_const();
+            let mut col = first;
+            while col < last {
+                let end = ((col / panel + 1) * panel).min(last);
+                let to = dst.add((col / panel * k + row) * panel + col % panel).cast::<u32>();
+                if stride == 1 {
+                    copy_run::<S, V>(from, to, end - col);
+                } else {
+                    for i in 0..end - col {
+                        *to.add(i) = from.wrapping_offset(i as isize * stride).read().lane();
                     }
-                    col = end;
                 }
+                from = from.wrapping_offset((end - col) as isize * stride);
+                col = end;
             }
-        })
+        }))
     }
 }
 
 /// Packs a `[k, n]` matrix that is stored as `[n, k]`, in squares of eight.
 ///
 /// # Safety
-/// As [`pack_rows`]; the instruction set that this is compiled for.
+/// As [`pack_rows`], with n rows of k columns.
 #[inline(always)]
-pub(super) unsafe fn pack_transposed<V: Simd>(source: Rows, dst: *mut f32, k: u32, n: u32, panel: u32) {
+pub(super) unsafe fn pack_transposed<V: Simd>(source: &Place<'_>, dst: *mut f32, k: u32, n: u32, panel: u32) {
     const SQUARE: usize = 8;
     let (k, n, panel) = (k as usize, n as usize, panel as usize);
-    let whole = source.rows == [0, n] && source.cols == [0, k] && n.is_multiple_of(panel);
+    debug_assert!(k == 0 || source.rows() == n);
     // SAFETY: the caller's promise; only rows and columns inside the bounds are read.
     unsafe {
-        if !whole {
+        if !(source.is_inside() && n.is_multiple_of(panel)) {
             std::ptr::write_bytes(dst, 0, k * n.next_multiple_of(panel));
         }
-        with_stored!(source.elem, S => {
-            let base = source.base.cast::<S>();
-            let at = |row: usize, col: usize| base.wrapping_offset(row as isize * source.row_stride + col as isize * source.col_stride);
+        let Columns { first, last, stride, skip } = source.columns();
+        with_stored!(source.elem(), S => {
             let to = |row: usize, col: usize| dst.add((row / panel * k + col) * panel + row % panel).cast::<u32>();
-            let mut row = source.rows[0];
-            while row < source.rows[1] {
-                let square = row.is_multiple_of(SQUARE) && row + SQUARE <= source.rows[1] && source.col_stride == 1;
-                let rows = if square { SQUARE } else { 1 };
-                let mut col = source.cols[0];
-                while square && col + SQUARE <= source.cols[1] {
+            for row in (0..n).step_by(SQUARE) {
+                let rows: [*mut u8; SQUARE] = source.some_rows(row);
+                let starts = rows.map(|from| from.wrapping_offset(skip).cast::<S>().cast_const());
+                let at = |r: usize, col: usize| starts[r].wrapping_offset((col - first) as isize * stride);
+                let square = stride == 1 && rows.iter().all(|r| !r.is_null());
+                let mut col = first;
+                while square && col + SQUARE <= last {
                     let x: [[u32; SQUARE]; SQUARE] = std::array::from_fn(|r| {
-                        at(row + r, col).cast::<[S; SQUARE]>().read_unaligned().map(S::lane)
+                        S::lanes::<V>(at(r, col).cast::<[S; SQUARE]>().read_unaligned())
                     });
                     for (c, lanes) in V::transposed(x).into_iter().enumerate() {
                         to(row, col + c).cast::<[u32; SQUARE]>().write_unaligned(lanes);
                     }
                     col += SQUARE;
                 }
-                while col < source.cols[1] {
-                    for r in row..row + rows {
-                        *to(r, col) = at(r, col).read().lane();
+                for (r, _) in rows.iter().enumerate().filter(|(_, from)| !from.is_null()) {
+                    for col in col..last {
+                        *to(row + r, col) = at(r, col).read().lane();
                     }
-                    col += 1;
                 }
-                row += rows;
             }
         })
     }
@@ -132,6 +84,8 @@ pub(super) unsafe fn pack_transposed<V: Simd>(source: Rows, dst: *mut f32, k: u3
 
 #[cfg(test)]
 mod tests {
+    use super::super::memory::View;
+    use super::super::simd::Portable;
     use super::*;
 
     #[test]
@@ -146,19 +100,53 @@ mod tests {
             last: [3, 5, 0, 0],
             stride: [5, 1, 0, 0],
         };
-        let rows = Rows::from_view(&view, &[-1, 3], &[6, 4]);
+        let place = Place::new(&view, &[-1, 3], &[6, 4], None);
         let inside = |r: usize, c: usize| if (2..4).contains(&r) && c < 2 { data[(r - 1) * 5 + c + 3] } else { 0.0 };
         let mut plain = vec![f32::NAN; 6 * 16];
         let mut turned = vec![f32::NAN; 4 * 16];
         // SAFETY: both have room for one panel of 16 columns.
         unsafe {
-            pack_rows(rows, plain.as_mut_ptr(), 6, 4, 16);
-            pack_transposed::<crate::cpu::simd::Portable>(rows, turned.as_mut_ptr(), 4, 6, 16);
+            pack_rows::<Portable>(&place, plain.as_mut_ptr(), 6, 4, 16);
+            pack_transposed::<Portable>(&place, turned.as_mut_ptr(), 4, 6, 16);
         }
         for r in 0..6 {
             for c in 0..4 {
                 assert_eq!(plain[r * 16 + c], inside(r, c));
                 assert_eq!(turned[c * 16 + r], inside(r, c));
+            }
+        }
+        assert!(plain.iter().chain(&turned).all(|x| !x.is_nan()));
+    }
+
+    #[test]
+    fn packing_pages_takes_rows_at_indices_and_leaves_zeros_outside_the_bounds() {
+        let data: Vec<f32> = (0..3 * 5 * 10).map(|x| x as f32 + 1.0).collect();
+        let view = View {
+            base: data.as_ptr().cast_mut().cast(),
+            elem: Elem::F32,
+            rank: 3,
+            len: [3, 5, 10, 0],
+            first: [0, 0, 1, 0],
+            last: [3, 4, 10, 0],
+            stride: [50, 10, 1, 0],
+        };
+        let pages = [2, u32::MAX, 0, 3, 2];
+        let place = Place::new(&view, &[1, 0], &[5, 5, 12], Some((0, pages.as_ptr())));
+        let wanted = |r: usize, c: usize| match pages[r / 5] {
+            page @ 0..3 if r % 5 < 3 && (1..10).contains(&c) => data[page as usize * 50 + (r % 5 + 1) * 10 + c],
+            _ => 0.0,
+        };
+        let mut plain = vec![f32::NAN; 25 * 16];
+        let mut turned = vec![f32::NAN; 12 * 32];
+        // SAFETY: one panel of 16 columns, and two.
+        unsafe {
+            pack_rows::<Portable>(&place, plain.as_mut_ptr(), 25, 12, 16);
+            pack_transposed::<Portable>(&place, turned.as_mut_ptr(), 12, 25, 16);
+        }
+        for r in 0..25 {
+            for c in 0..12 {
+                assert_eq!(plain[r * 16 + c], wanted(r, c), "row {r}, column {c}");
+                assert_eq!(turned[(r / 16 * 12 + c) * 16 + r % 16], wanted(r, c), "row {r}, column {c}");
             }
         }
         assert!(plain.iter().chain(&turned).all(|x| !x.is_nan()));

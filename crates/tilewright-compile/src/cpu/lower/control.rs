@@ -36,7 +36,7 @@ impl Lowering<'_> {
         for (((&init, &arg), &result), &yielded) in
             inits.iter().zip(&data.args[1..]).zip(&inst.results).zip(&data.yields)
         {
-            let (from, to) = (Form::Plain(init), Form::Plain(result));
+            let (from, to) = (self.plain_form(init), Form::Plain(result));
             let ends = scope.last.get(&from).is_some_and(|l| l.unit == at && l.times == 1);
             let place = if ends && scope.reusable.contains(&from) {
                 scope.hand_over(from, to);
@@ -49,7 +49,7 @@ impl Lowering<'_> {
             };
             self.lanes.insert(Form::Plain(arg), place);
             self.lanes.insert(to, place);
-            wishes.insert(yielded, Wish { place, occupant: arg });
+            wishes.insert(self.root(yielded), Wish { place, occupant: arg });
         }
         let mut steps = Vec::new();
         self.region(body, &inst.results, &wishes, &mut steps);
@@ -67,7 +67,8 @@ impl Lowering<'_> {
         out: &mut Vec<Step>,
     ) {
         let kernel = self.kernel;
-        let yields = [then, otherwise].map(|r| &kernel.regions[r.index()].yields);
+        let yields = [then, otherwise]
+            .map(|r| kernel.regions[r.index()].yields.iter().map(|&v| self.root(v)).collect::<Vec<_>>());
         let mut wishes = [HashMap::new(), HashMap::new()];
         let mut taken: HashSet<ValueId> = HashSet::new();
         for (i, &result) in inst.results.iter().enumerate() {

@@ -19,13 +19,13 @@ impl Lowering<'_> {
     ) {
         let all = self.kernel.insts(scope.region);
         let insts: Vec<&Inst> = members.iter().map(|&m| &all[m]).collect();
-        let fusion = Fusion { domain: Domain::of_group(self, &insts), insts: &insts };
+        let fusion = Fusion { domain: Domain::of_group(self, &insts), insts: &insts, repeated: Vec::new() };
         let mut outputs = HashMap::new();
         for (position, inst) in insts.iter().enumerate() {
             let result = inst.results[0]; // every fusable op has one result
             let form = Form::Plain(result);
-            let packed = self.forms.packs(result).next().is_some();
-            let inside = insts.iter().flat_map(|i| &i.operands).filter(|&&v| v == result).count();
+            let packed = !self.forms.packs(result).is_empty();
+            let inside = insts.iter().flat_map(|i| &i.operands).filter(|&&v| self.root(v) == result).count();
             let escapes = scope.last.get(&form).is_some_and(|l| l.unit != at || l.times > inside);
             if escapes || packed {
                 let lanes = match self.in_place(scope, at, position, &fusion, result, wishes, &outputs) {
@@ -49,7 +49,8 @@ impl Lowering<'_> {
         }
     }
 
-    /// The lanes of a value that ends in this group before or where `result` is made, and that is read by the same rows.
+    /// The lanes of a root that ends in this group before or where `result` is made, and that is read by the same rows,
+    /// whatever shapes it is read in.
     #[expect(clippy::too_many_arguments, reason = "the state of one lowering step")]
     fn in_place(
         &mut self,
@@ -69,7 +70,7 @@ impl Lowering<'_> {
             let last = scope.last.get(&Form::Plain(value)).copied().unwrap_or_default();
             this.size(Form::Plain(value)) == this.size(Form::Plain(result))
                 && (last.times == 0 || last.unit < at || (last.unit == at && last.position <= position))
-                && fusion.extent(this, value) == extent
+                && operands(fusion.insts).all(|v| this.root(v) != value || fusion.extent(this, v) == extent)
         };
         if let Some(wish) = wishes.get(&result)
             && fits(self, wish.occupant)
@@ -80,12 +81,9 @@ impl Lowering<'_> {
             scope.owned.remove(&Form::Plain(result)); // the place belongs to the control flow around
             return Some(wish.place);
         }
-        let operands = fusion.insts[..=position].iter().flat_map(|i| &i.operands).copied();
-        let from =
-            operands.filter(|&v| scope.reusable.contains(&Form::Plain(v)) && scope.last.contains_key(&Form::Plain(v)));
-        let from = from.clone().find(|&v| {
+        let from = operands(&fusion.insts[..=position]).map(|v| self.root(v)).find(|&v| {
             let ends_here = scope.last.get(&Form::Plain(v)).is_some_and(|l| l.unit == at);
-            ends_here && fits(self, v) && !outputs.contains_key(&v)
+            scope.reusable.contains(&Form::Plain(v)) && ends_here && fits(self, v) && !outputs.contains_key(&v)
         })?;
         scope.hand_over(Form::Plain(from), Form::Plain(result));
         Some(self.plain(from))
@@ -99,4 +97,8 @@ impl Lowering<'_> {
                 || scope.last.get(form).is_none_or(|l| l.unit < at)
         })
     }
+}
+
+fn operands(insts: &[&Inst]) -> impl Iterator<Item = ValueId> {
+    insts.iter().flat_map(|i| &i.operands).copied()
 }

@@ -153,8 +153,17 @@ impl Lowering<'_> {
         self.views[&value]
     }
 
+    /// What a tile was before it was reshaped: the value whose lanes these are.
+    pub(super) fn root(&self, value: ValueId) -> ValueId {
+        self.forms.root(value)
+    }
+
+    fn plain_form(&self, value: ValueId) -> Form {
+        Form::Plain(self.root(value))
+    }
+
     fn plain(&self, value: ValueId) -> LaneIndex {
-        self.lanes_of(Form::Plain(value))
+        self.lanes_of(self.plain_form(value))
     }
 
     fn shape(&self, value: ValueId) -> Shape {
@@ -241,7 +250,7 @@ impl Lowering<'_> {
         }
         let data = &self.kernel.regions[region.index()];
         for &value in &data.yields {
-            read(Form::Plain(value), usize::MAX, 0);
+            read(self.plain_form(value), usize::MAX, 0);
         }
         // The counter of a loop and what it carries; only the latter may be overwritten, the counter is the loop's own.
         let reusable = data.args.iter().skip(1).map(|&a| Form::Plain(a)).collect();
@@ -259,23 +268,20 @@ impl Lowering<'_> {
                 self.reads(nested, read);
             }
             for &value in &data.yields {
-                read(Form::Plain(value));
+                read(self.plain_form(value));
             }
         }
     }
 
-    /// Makes the packed forms of a value that has just been made; `window` is where it lies in memory, if it does.
-    fn packs(&mut self, scope: &mut Scope, value: ValueId, window: Option<&Window>, out: &mut Vec<Step>) {
-        let wanted: Vec<Form> = self.forms.packs(value).collect();
-        for form in wanted {
-            let shape = self.shape(value);
+    /// Makes the packed forms of a root that has just been made, from its lanes or from what `memory` says.
+    fn packs(&mut self, scope: &mut Scope, root: ValueId, memory: Option<&PackSource>, out: &mut Vec<Step>) {
+        let forms = self.forms;
+        for &form in forms.packs(root) {
+            let shape = self.shape(form.value());
             let (rows, cols) = (shape.extent(0).unwrap_or(1) as u32, shape.extent(1).unwrap_or(1) as u32);
             let transposed = matches!(form, Form::PackedTransposed(_));
             let (k, n) = if transposed { (cols, rows) } else { (rows, cols) };
-            let source = match window {
-                Some(window) => PackSource::Window(window.clone()),
-                None => PackSource::Lanes(self.plain(value)),
-            };
+            let source = memory.cloned().unwrap_or_else(|| PackSource::Lanes(self.plain(root)));
             let dst = self.make(scope, form);
             out.push(Step::Pack(Pack { source, transposed, k, n, dst }));
         }

@@ -13,7 +13,7 @@ impl Lowering<'_> {
     pub(super) fn single(&mut self, scope: &mut Scope, at: usize, inst: &Inst, out: &mut Vec<Step>) {
         if let Some(sum) = inst.results.first().and_then(|&r| self.forms.accumulation(r)) {
             let result = inst.results[0];
-            let addend = Form::Plain(sum.addend);
+            let addend = self.plain_form(sum.addend);
             let ends = scope.last.get(&addend).is_some_and(|l| l.unit == at && l.times == 1);
             let c = if ends && scope.reusable.contains(&addend) {
                 scope.hand_over(addend, Form::Plain(result));
@@ -92,7 +92,7 @@ impl Lowering<'_> {
             ShapeOp::Broadcast { .. } => Step::Broadcast { src, dst, from: padded(from), to: padded(to) },
             // Rows of words become rows of codes, so all words lie in one row.
             ShapeOp::Unpack { bits } => Step::Unpack { src, dst, words: from.count() as u32, bits: *bits },
-            // The lanes of a reshaped tile are the same.
+            // A reshaped tile is its source, and an empty iota has no source.
             ShapeOp::Reshape { .. } | ShapeOp::Iota { .. } => Step::Copy { src, dst, lanes: to.count() as u32 },
         }
     }
@@ -101,44 +101,24 @@ impl Lowering<'_> {
     fn spread(&mut self, scope: &mut Scope, inst: &Inst, out: &mut Vec<Step>) {
         let result = inst.results[0];
         let to = self.shape(result);
-        let mut repeated: Vec<(Form, LaneIndex, u64)> = Vec::new();
-        let mut whole = inst.clone();
-        for operand in &mut whole.operands {
-            let from = self.shape(*operand);
-            let known = repeated.iter().any(|(form, _, _)| *form == Form::Plain(*operand));
-            if from.rank() == 0 || from == to || known {
+        let lanes = to.count() as u64;
+        let mut repeated: Vec<(ValueId, LaneIndex)> = Vec::new();
+        for &operand in &inst.operands {
+            let from = self.shape(operand);
+            if from.rank() == 0 || from == to || repeated.iter().any(|(v, _)| *v == operand) {
                 continue;
             }
-            let lanes = to.count() as u64;
             let dst = self.arena.take(lanes);
-            out.push(Step::Broadcast { src: self.plain(*operand), dst, from: padded(from), to: padded(to) });
+            out.push(Step::Broadcast { src: self.plain(operand), dst, from: padded(from), to: padded(to) });
             self.stats.unfused += 1;
-            repeated.push((Form::Plain(*operand), self.plain(*operand), lanes));
-            self.lanes.insert(Form::Plain(*operand), dst);
+            repeated.push((operand, dst));
         }
         let dst = self.make(scope, Form::Plain(result));
-        let insts = [&whole];
-        let fusion = Fusion { domain: Domain::of(to), insts: &insts };
-        let mut vector = fusion.emit(self, &HashMap::from([(result, dst)]));
-        // The repeated operands cover the whole domain, whatever their own shape says.
-        let whole_lanes: Vec<LaneIndex> = repeated.iter().map(|(form, _, _)| self.lanes[form]).collect();
-        for op in &mut vector.ops {
-            for src in &mut op.src {
-                if whole_lanes.contains(&src.place.offset) {
-                    *src = Operand {
-                        place: Place { offset: src.place.offset, row_stride: vector.cols },
-                        extent: Extent::Full,
-                    };
-                }
-            }
-        }
+        let fusion = Fusion { domain: Domain::of(to), insts: &[inst], repeated };
+        let vector = fusion.emit(self, &HashMap::from([(result, dst)]));
         out.push(Step::Vector(vector));
-        for (form, original, lanes) in repeated {
-            if let Some(temporary) = self.lanes.insert(form, original)
-                && temporary != original
-            {
-                self.arena.give(temporary, lanes);
-            }
+        for (_, temporary) in fusion.repeated {
+            self.arena.give(temporary, lanes);
         }
         self.packs(scope, result, None, out);
     }
@@ -165,20 +145,25 @@ impl Lowering<'_> {
             Memory::Load { shape } => {
                 let window = Window { view, origins: lanes(self, 1), extents: extents(*shape) };
                 let result = inst.results[0];
-                if self.forms.needs(Form::Plain(result)) {
+                if self.forms.needs_plain(result) {
                     let dst = self.make(scope, Form::Plain(result));
                     out.push(Step::Load { window, dst });
                     self.packs(scope, result, None, out);
                 } else {
-                    self.packs(scope, result, Some(&window), out);
+                    self.packs(scope, result, Some(&PackSource::Window(window)), out);
                 }
             }
             Memory::Gather { axis, shape } => {
                 let window = Window { view, origins: lanes(self, 2), extents: extents(*shape) };
                 let indices = self.plain(inst.operands[1]);
-                let dst = self.make(scope, Form::Plain(inst.results[0]));
-                out.push(Step::Gather { window, axis: *axis, indices, dst });
-                self.packs(scope, inst.results[0], None, out);
+                let result = inst.results[0];
+                if self.forms.needs_plain(result) {
+                    let dst = self.make(scope, Form::Plain(result));
+                    out.push(Step::Gather { window, axis: *axis, indices, dst });
+                    self.packs(scope, result, None, out);
+                } else {
+                    self.packs(scope, result, Some(&PackSource::Gather { window, axis: *axis, indices }), out);
+                }
             }
             Memory::Store => {
                 let shape = self.shape(inst.operands[1]);

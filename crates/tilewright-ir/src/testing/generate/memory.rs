@@ -1,9 +1,9 @@
 //! Statements on tensors.
 
-use super::{Entry, Generator, Window};
+use super::{Entry, FLOATS, Generator, Window};
 use crate::interp::Tensor;
 use crate::kernel::{Access, ValueId};
-use crate::op::{Elementwise, Memory};
+use crate::op::{Elementwise, Matmul, Memory, ShapeOp};
 use crate::testing::fact::Fact;
 use crate::types::{Elem, Shape, Type};
 
@@ -56,9 +56,14 @@ impl Generator<'_> {
         let elem = self.one_of(&Elem::ALL)?;
         let rank = self.pick(5);
         let shape: Vec<usize> = (0..rank).map(|_| 1 + self.pick(6)).collect();
+        self.input_of(elem, &shape)
+    }
+
+    fn input_of(&mut self, elem: Elem, shape: &[usize]) -> Option<Window> {
+        let rank = shape.len();
         let count: usize = shape.iter().product();
         let (numbers, fact) = self.numbers(elem, count);
-        let mut tensor = Tensor::new(elem, &shape, numbers).ok()?;
+        let mut tensor = Tensor::new(elem, shape, numbers).ok()?;
         if rank >= 2 && self.pick(3) == 0 {
             tensor.shape.swap(0, rank - 1);
             tensor.strides.swap(0, rank - 1);
@@ -89,20 +94,69 @@ impl Generator<'_> {
         let window = self.window().filter(|w| w.rank > 0)?;
         let shape = self.shape_of_rank(window.rank as usize);
         let axis = self.pick(window.rank as usize);
-        let count = Shape::new(&[shape.extent(axis)?])?;
-        let wanted = Type::tile(Elem::I32, count);
-        let indices = match self.find(|e| e.ty == wanted && e.fact.bound <= Fact::INDEX) {
-            Some(entry) => entry.value,
-            None => {
-                let iota = self.emit(crate::op::ShapeOp::Iota { axis: 0, shape: count }, &[])?;
-                let step = self.index()?;
-                self.emit(Elementwise::Mul, &[iota, step])?
-            }
-        };
+        let indices = self.indices_along(shape, axis)?;
         let origins = self.indices(window.rank as usize - 1)?;
         let operands = [vec![window.value, indices], origins].concat();
         let value = self.emit(Memory::Gather { axis: axis as u8, shape }, &operands)?;
         self.keep(value, window.fact)
+    }
+
+    /// A tile of places in a tensor for each entry of an axis, often outside it.
+    fn indices_along(&mut self, shape: Shape, axis: usize) -> Option<ValueId> {
+        let count = Shape::new(&[shape.extent(axis)?])?;
+        let wanted = Type::tile(Elem::I32, count);
+        match self.find(|e| e.ty == wanted && e.fact.bound <= Fact::INDEX) {
+            Some(entry) if self.pick(2) == 0 => Some(entry.value),
+            _ => {
+                let iota = self.emit(ShapeOp::Iota { axis: 0, shape: count }, &[])?;
+                let step = self.index()?;
+                let steps = self.emit(Elementwise::Mul, &[iota, step])?;
+                let first = self.index()?;
+                self.emit(Elementwise::Sub, &[first, steps])
+            }
+        }
+    }
+
+    /// A product with rows of pages: `[pages, rows, columns]` from memory, consecutive or at indices, as the rows of one
+    /// matrix. Large enough for the blocks in which a device moves data.
+    pub(super) fn rows_dot(&mut self) -> Option<Entry> {
+        let [pages, rows, columns] = [1 + self.pick(4), 1 + self.pick(9), 1 + self.pick(20)];
+        let transposed = self.pick(2) == 0;
+        let elem = self.one_of(&FLOATS)?;
+        let input = [1 + self.pick(6), 1 + self.pick(12), columns.saturating_sub(self.pick(3)).max(1)];
+        let mut window = self.input_of(elem, &input)?;
+        if self.pick(3) == 0 {
+            let axis = self.pick(3) as u8;
+            let bounds = self.indices(2)?;
+            window.value = self.emit(Memory::Limit { axis }, &[window.value, bounds[0], bounds[1]])?;
+        }
+        let shape = Shape::new(&[pages, rows, columns])?;
+        let axis = self.pick(3);
+        let paged = if axis == 2 {
+            let origins = self.indices(3)?;
+            self.emit(Memory::Load { shape }, &[vec![window.value], origins].concat())?
+        } else {
+            let indices = self.indices_along(shape, axis)?;
+            let origins = self.indices(2)?;
+            self.emit(Memory::Gather { axis: axis as u8, shape }, &[vec![window.value, indices], origins].concat())?
+        };
+        if self.pick(4) == 0 {
+            self.keep(paged, window.fact)?;
+        }
+        let matrix = Shape::new(&[pages * rows, columns])?;
+        let mut right = self.emit(ShapeOp::Reshape { shape: matrix }, &[paged])?;
+        let mut inner = pages * rows;
+        if transposed {
+            right = self.emit(ShapeOp::Transpose, &[right])?;
+            inner = columns;
+        }
+        let left = Shape::new(&[1 + self.pick(3), inner])?;
+        let left_window = self.input_of(elem, &[left.extent(0)?, inner])?;
+        let zero = self.constant(0.0, Elem::I32)?;
+        let left = self.emit(Memory::Load { shape: left }, &[left_window.value, zero, zero])?;
+        let fact = left_window.fact.product(window.fact).sum_of(inner, Elem::F32)?;
+        let value = self.emit(Matmul::Dot, &[left, right])?;
+        self.keep(value, fact)
     }
 
     pub(super) fn length(&mut self) -> Option<Entry> {

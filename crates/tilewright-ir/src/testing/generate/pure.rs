@@ -206,10 +206,13 @@ impl Generator<'_> {
         let a = self.find(|_| true)?;
         let count = a.shape().count();
         let divisor = (1..=count).filter(|d| count.is_multiple_of(*d)).nth(self.pick(3)).unwrap_or(1);
-        let shape = match self.pick(3) {
+        let last = a.shape().extents().next_back().unwrap_or(1);
+        let shape = match self.pick(5) {
             0 => Shape::new(&[count])?,
             1 => Shape::new(&[divisor, count / divisor])?,
-            _ => Shape::new(&[count / divisor, 1, divisor])?,
+            2 => Shape::new(&[count / divisor, 1, divisor])?,
+            3 => Shape::new(&[count / last.max(1), last])?, // the same rows
+            _ => Shape::new(&[count / divisor, divisor])?,
         };
         let value = self.emit(ShapeOp::Reshape { shape }, &[a.value])?;
         self.keep(value, a.fact)
