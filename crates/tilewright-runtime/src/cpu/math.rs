@@ -88,15 +88,24 @@ pub(super) fn round_bf16(x: f32) -> f32 {
 }
 
 /// The nearest f16 value, ties to even: 11 bits, steps of 2^-24 below 2^-14, infinity from 65520 on.
+///
+/// Without branches, which would keep it from being vectorised: both ways are computed and one is kept.
 #[inline(always)]
 pub(super) fn round_f16(x: f32) -> f32 {
     let bits = x.to_bits();
-    let a = x.abs();
-    let normal = f32::from_bits(bits.wrapping_add(0xfff + ((bits >> 13) & 1)) & 0xffff_e000);
-    let subnormal = ((a + 0.5) - 0.5).copysign(x); // neighbours of 0.5 are 2^-24 apart
-    let inside = if a < 6.103_515_6e-5 { subnormal } else { normal };
-    let finite = if a >= 65520.0 { f32::INFINITY.copysign(x) } else { inside };
-    if x.is_nan() { x } else { finite }
+    let (sign, size) = (bits & 0x8000_0000, bits & 0x7fff_ffff);
+    let normal = size.wrapping_add(0xfff + ((size >> 13) & 1)) & 0xffff_e000;
+    let subnormal = ((f32::from_bits(size) + 0.5) - 0.5).to_bits(); // neighbours of 0.5 are 2^-24 apart
+    let inside = choose(size < 0x3880_0000, subnormal, normal);
+    let finite = choose(size >= 0x477f_f000, f32::INFINITY.to_bits(), inside);
+    f32::from_bits(sign | choose(size > 0x7f80_0000, size, finite))
+}
+
+/// `yes` or `no`, by masks.
+#[inline(always)]
+fn choose(cond: bool, yes: u32, no: u32) -> u32 {
+    let mask = u32::from(cond).wrapping_neg();
+    (yes & mask) | (no & !mask)
 }
 
 /// The larger, or the number when one is NaN.
