@@ -45,10 +45,10 @@ impl Walk<'_> {
                 let tile = TileOf { stretch: &stretch, own, kv_head, at: &at };
                 if let Some(none) = class.none {
                     if !none {
-                        self.step::<E, C>(q, &tile, class.all, scale, &mut state);
+                        self.add::<E, C>(q, &tile, class.all, scale, &mut state);
                     }
                 } else {
-                    self.step::<E, C>(q, &tile, class.all, scale, &mut state);
+                    self.add::<E, C>(q, &tile, class.all, scale, &mut state);
                 }
             }
         }
@@ -56,11 +56,26 @@ impl Walk<'_> {
     }
 
     /// Adds one tile of keys. Where `all` holds, every query attends every key of it and the masks add nothing.
-    fn step<E: Float, C: Float>(
+    fn add<E: Float, C: Float>(
         &self,
         q: Tile<E>,
         tile: &TileOf<'_>,
         all: Scalar<bool>,
+        scale: Scalar<f32>,
+        state: &mut RowState,
+    ) {
+        if all {
+            self.step::<E, C>(q, tile, Masks::Skip, scale, state);
+        } else {
+            self.step::<E, C>(q, tile, Masks::Ask, scale, state);
+        }
+    }
+
+    fn step<E: Float, C: Float>(
+        &self,
+        q: Tile<E>,
+        tile: &TileOf<'_>,
+        masks: Masks,
         scale: Scalar<f32>,
         state: &mut RowState,
     ) {
@@ -71,7 +86,7 @@ impl Walk<'_> {
         let mut values = stretch.load_values::<C>(at, own, kv_head, self.value_dim);
         let mut scores =
             if features.change_scores() { features.change(dots * scale, at) * LOG2_E } else { dots * (scale * LOG2_E) };
-        if !all {
+        if masks == Masks::Ask {
             if let Some(bias) = features.bias(at) {
                 scores = scores + bias * LOG2_E;
             }
@@ -85,6 +100,13 @@ impl Walk<'_> {
         }
         state.step(scores, values);
     }
+}
+
+/// Whether masks are asked about a tile.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Masks {
+    Ask,
+    Skip,
 }
 
 /// One tile of keys: where it lies, and which of its keys the queries may attend.

@@ -52,7 +52,7 @@ impl Lowering<'_> {
             wishes.insert(self.root(yielded), Wish { place, occupant: arg });
         }
         let mut steps = Vec::new();
-        self.region(body, &inst.results, &wishes, &mut steps);
+        self.region(body, &inst.results, &wishes, &[], &mut steps);
         self.arena.give(counter, 1);
         let [first, last, step] = [range[0], range[1], range[2]].map(|v| self.plain(v));
         out.push(Step::For { first, last, step, counter, body: steps });
@@ -69,6 +69,15 @@ impl Lowering<'_> {
         let kernel = self.kernel;
         let yields = [then, otherwise]
             .map(|r| kernel.regions[r.index()].yields.iter().map(|&v| self.root(v)).collect::<Vec<_>>());
+        let mut read = Vec::new();
+        self.reads(inst, &mut |form| {
+            if let Form::Plain(value) = form
+                && !read.contains(&value)
+            {
+                read.push(value);
+            }
+        });
+        let mut lent = Vec::new();
         let mut wishes = [HashMap::new(), HashMap::new()];
         let mut taken: HashSet<ValueId> = HashSet::new();
         for (i, &result) in inst.results.iter().enumerate() {
@@ -82,9 +91,29 @@ impl Lowering<'_> {
                     && yields.iter().all(|y| y.iter().enumerate().all(|(j, &other)| other != v || j == i))
             });
             let to = Form::Plain(result);
-            let Some(value) = kept else {
-                self.make(scope, to);
-                continue;
+            // Or one that both branches change, such as the accumulator of a loop.
+            let lends = || {
+                read.iter().copied().find(|&v| {
+                    let form = Form::Plain(v);
+                    kernel.values[v.index()].region == scope.region
+                        && scope.reusable.contains(&form)
+                        && scope.ends(form, at)
+                        && self.size(form) == self.size(to)
+                        && self.size(form) > 1
+                        && !taken.contains(&v)
+                        && yields.iter().all(|y| !y.contains(&v))
+                })
+            };
+            let value = match kept {
+                Some(value) => value,
+                None => {
+                    let Some(value) = lends() else {
+                        self.make(scope, to);
+                        continue;
+                    };
+                    lent.push(Form::Plain(value));
+                    value
+                }
             };
             taken.insert(value);
             let place = self.plain(value);
@@ -97,7 +126,7 @@ impl Lowering<'_> {
         let cond = self.plain(inst.operands[0]);
         let [then, otherwise] = [(then, &wishes[0]), (otherwise, &wishes[1])].map(|(region, wishes)| {
             let mut steps = Vec::new();
-            self.region(region, &inst.results, wishes, &mut steps);
+            self.region(region, &inst.results, wishes, &lent, &mut steps);
             steps
         });
         out.push(Step::If { cond, then, otherwise });

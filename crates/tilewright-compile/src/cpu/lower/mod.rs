@@ -52,7 +52,7 @@ pub fn lower(kernel: &Kernel, target: Target) -> Result<Program, TooLarge> {
         }
     }
     let mut steps = Vec::new();
-    lowering.region(Kernel::BODY, &[], &HashMap::new(), &mut steps);
+    lowering.region(Kernel::BODY, &[], &HashMap::new(), &[], &mut steps);
     let lanes = lowering.arena.size();
     if lanes > MAX_LANES {
         return Err(TooLarge { lanes });
@@ -100,7 +100,8 @@ struct Scope {
     last: HashMap<Form, LastUse>,
     /// Forms whose lanes go back to the arena after their last use.
     owned: HashSet<Form>,
-    /// Forms whose lanes a result may take over after their last use: the owned ones, and a loop's carried values.
+    /// Forms whose lanes a result may take over after their last use: the owned ones, a loop's carried values, and what the
+    /// surroundings lend.
     reusable: HashSet<Form>,
 }
 
@@ -204,11 +205,20 @@ impl Lowering<'_> {
         self.lanes.insert(Form::Plain(value), lane);
     }
 
-    /// Lowers a region. `results` are the values of the surrounding region that its yields become.
-    fn region(&mut self, region: RegionId, results: &[ValueId], wishes: &HashMap<ValueId, Wish>, out: &mut Vec<Step>) {
+    /// Lowers a region. `results` are the values of the surrounding region that its yields become; `lent` are forms from
+    /// there that nobody reads once the region has.
+    fn region(
+        &mut self,
+        region: RegionId,
+        results: &[ValueId],
+        wishes: &HashMap<ValueId, Wish>,
+        lent: &[Form],
+        out: &mut Vec<Step>,
+    ) {
         let kernel = self.kernel;
         let units = units(kernel, self.forms, region);
         let mut scope = self.scope(region, &units);
+        scope.reusable.extend(lent);
         for &arg in &kernel.regions[region.index()].args {
             self.packs(&mut scope, arg, None, out);
         }
