@@ -281,6 +281,13 @@ impl Features {
         self.scores(Phase::Bias).fold(capped, |scores, hook| hook.apply(scores, at))
     }
 
+    /// The f64 twin of [`change`](Features::change) and [`bias`](Features::bias) for one attended pair.
+    pub fn reference(&self, at: &Pair, score: f64) -> f64 {
+        let capped = self.scores(Phase::Cap).fold(score, |score, hook| hook.reference(at, score));
+        let biased = self.scores(Phase::Bias).fold(capped, |score, hook| hook.reference(at, score));
+        self.masks().fold(biased, |score, mask| score + mask.reference_bias(at))
+    }
+
     /// What the masks add to scores, in natural units.
     pub fn bias(&self, at: &Pairs) -> Option<Tile<f32>> {
         self.masks().filter_map(|mask| mask.bias(at)).reduce(|sum, bias| sum + bias)

@@ -1,4 +1,4 @@
-//! Exhaustive proof, at small sizes, that a mask's hooks say what its reference says.
+//! Exhaustive proof, at small sizes, that a feature's hooks say what its references say.
 //!
 //! The kernels take `may`, `must` and `class` at their word; a wrong interval is a wrong result in a few rows only. So every
 //! feature, also a user's own, is held against its reference in every tile of every small problem.
@@ -69,7 +69,8 @@ pub enum ProofError {
 /// Writes what the hooks say for each tile of queries and each tile of keys.
 ///
 /// Shapes: `bounds` `[head tiles, query tiles, 4]`, may and must; `classes` `[head tiles, query tiles, key tiles * 2]`, none
-/// and all; `places` `[3, q_heads, q_len]`, the head, row and position of each query; `attended` `[q_heads, q_len, keys]`.
+/// and all; `places` `[3, q_heads, q_len]`, the head, row and position of each query; `attended` and `scores`, [`plain`] ones as features
+/// change them, `[q_heads, q_len, keys]`.
 #[kernel]
 fn probe(
     q_len: Scalar<i32>,
@@ -79,6 +80,7 @@ fn probe(
     classes: ViewMut<i32, 3>,
     places: ViewMut<i32, 4>,
     attended: ViewMut<i32, 3>,
+    scores: ViewMut<f32, 3>,
     heads: usize,
     queries: usize,
     keys: usize,
@@ -104,18 +106,36 @@ fn probe(
         let existing = (pairs.key < kv_len).broadcast(&[at.rows(), keys]);
         let all = features.attended(existing, &pairs).cast::<i32>().reshape(&[heads, queries, keys]);
         attended.store([at.first_head, at.first_row, pairs.first_key], all);
+        let mut changed = features.change((at.row * 2 - pairs.key * 3).cast::<f32>() * 0.375, &pairs);
+        if let Some(bias) = features.bias(&pairs) {
+            changed += bias;
+        }
+        scores.store([at.first_head, at.first_row, pairs.first_key], changed.reshape(&[heads, queries, keys]));
     }
 }
 
-/// Holds the masks of these features against their references in every small problem: tiles of every small number of
+/// The score of a pair before features change it, as in [`probe`].
+fn plain(at: &Pair) -> f64 {
+    (at.row as i64 * 2 - at.key * 3) as f64 * 0.375
+}
+
+/// How far a changed score may be off, relative to its size: f32 and an elementary function or two.
+const SCORE_ERROR: f64 = 1e-5;
+
+/// Holds masks and changes of scores against their references in every small problem: tiles of every small number of
 /// queries and keys, of one head and of two.
 ///
 /// # Errors
 /// The first disagreement, and what the interpreter refuses.
 pub fn prove(features: &Features) -> Result<Proof, ProofError> {
+    prove_in(features, &TILES)
+}
+
+/// The same in some of the tiles.
+fn prove_in(features: &Features, tiles: &[(usize, usize, usize)]) -> Result<Proof, ProofError> {
     let device = Device::interp();
     let mut proof = Proof { tiles: 0, pairs: 0, skipped: 0, unmasked: 0 };
-    for (heads, queries, keys) in TILES {
+    for &(heads, queries, keys) in tiles {
         for q_len in 1..=MAX_Q_LEN {
             for kv_len in 0..=MAX_KV_LEN {
                 for q_start in POSITIONS {
@@ -144,6 +164,7 @@ struct Said {
     classes: Vec<i32>,
     places: Vec<i32>,
     attended: Vec<i32>,
+    scores: Vec<f32>,
 }
 
 /// A tile of queries.
@@ -183,6 +204,7 @@ impl Problem<'_> {
             classes: numbers(&classes_shape),
             places: numbers(&places_shape),
             attended: numbers(&attended_shape),
+            scores: vec![0.0; attended_shape.iter().product()],
         };
         {
             let own = ProbeArgs {
@@ -193,6 +215,7 @@ impl Problem<'_> {
                 classes: TensorViewMut::from_slice(&mut said.classes, &classes_shape)?,
                 places: TensorViewMut::from_slice(&mut said.places, &places_shape)?,
                 attended: TensorViewMut::from_slice(&mut said.attended, &attended_shape)?,
+                scores: TensorViewMut::from_slice(&mut said.scores, &attended_shape)?,
             };
             let mut args = arguments::in_order(pipeline.kernel(), own.bind(), Vec::new(), self.features)?;
             let grid = [self.query_tiles() as u32, self.head_tiles() as u32, 1]; // a few
@@ -301,11 +324,21 @@ impl Problem<'_> {
             ("class", "the pair is attended in a tile of none", attends && none),
             ("class", "the pair is not attended in a tile of all", !attends && all),
             ("class", "something is added to the pair in a tile of all", adds && all),
+            ("score", "the changed score differs from the reference", attends && self.is_off(said, at)),
             ("interval", "it differs from the reference", self.features.masks().any(interval)),
             ("reach", "the key is further and a later query does not attend it", exists && self.beyond_reach(at)),
             ("leaves_holes", "the mask is no interval about each position", exists && self.is_no_band(at)),
         ];
         (attends, faults.into_iter().find(|(_, _, wrong)| *wrong).map(|(hook, fact, _)| (hook, fact)))
+    }
+
+    /// Whether the score that the hooks gave is not the reference's.
+    fn is_off(&self, said: &Said, at: &Pair) -> bool {
+        let got = f64::from(said.scores[(at.head * self.q_len + at.row) * MAX_KV_LEN + at.key as usize]);
+        let plain = plain(at);
+        let wanted = self.features.reference(at, plain);
+        let allowed = SCORE_ERROR * wanted.abs().max(plain.abs()).max(1.0);
+        got != wanted && !((got - wanted).abs() <= allowed) // NaN is off, unless neither is finite
     }
 
     /// Whether a mask attends a key beyond its reach that a later query does not attend.
@@ -342,7 +375,7 @@ impl Problem<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::feature::{Class, Feature, Input, InputValue, Pairs};
+    use crate::feature::{Class, Feature, Input, InputValue, Pairs, Phase, ScoreHook};
     use crate::features::{self, Causal, Window};
 
     #[test]
@@ -364,7 +397,9 @@ mod tests {
                 for one in ones {
                     for other in others.iter().filter(|other| masks(one) && masks(other)) {
                         let both = one.clone().and(other.clone());
-                        prove(&both).unwrap_or_else(|error| panic!("{one:?} and {other:?}: {error}"));
+                        // In each tile in turn: what a tile shape shows, it shows of many pairs.
+                        let tile = &TILES[proved % TILES.len()..][..1];
+                        prove_in(&both, tile).unwrap_or_else(|error| panic!("{one:?} and {other:?}: {error}"));
                         proved += 1;
                     }
                 }
@@ -412,6 +447,8 @@ mod tests {
         All,
         /// A bias where a tile of all skips it.
         Bias,
+        /// Scores a thousandth too large.
+        Score,
     }
 
     const WITH_SINK: Window = Window { left: Some(1), right: Some(0), sinks: 1 };
@@ -433,7 +470,8 @@ mod tests {
                 | Broken::Holes
                 | Broken::Future
                 | Broken::Interval
-                | Broken::Bias => &Causal,
+                | Broken::Bias
+                | Broken::Score => &Causal,
             }
         }
     }
@@ -448,6 +486,20 @@ mod tests {
 
         fn mask(&self) -> Option<&dyn MaskHook> {
             Some(self)
+        }
+
+        fn score(&self) -> Option<(Phase, &dyn ScoreHook)> {
+            (*self == Broken::Score).then_some((Phase::Bias, self))
+        }
+    }
+
+    impl ScoreHook for Broken {
+        fn apply(&self, scores: Tile<f32>, _: &Pairs) -> Tile<f32> {
+            scores * 1.001
+        }
+
+        fn reference(&self, _: &Pair, score: f64) -> f64 {
+            score
         }
     }
 
@@ -531,6 +583,7 @@ mod tests {
             (Broken::None, "class"),
             (Broken::All, "class"),
             (Broken::Bias, "must"),
+            (Broken::Score, "score"),
         ] {
             match prove(&Features::none().with(broken)) {
                 Err(ProofError::Wrong { hook, .. }) => assert_eq!(hook, name, "{broken:?}"),

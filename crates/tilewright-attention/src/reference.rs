@@ -13,7 +13,7 @@ pub use compare::{Comparison, Elements, Mismatch, Miss, compare, compare_element
 
 use crate::Attention;
 use crate::error::AttentionError;
-use crate::feature::{Features, Pair, Phase};
+use crate::feature::{Features, Pair};
 use tilewright_ir::Elem;
 use unroll::{Side, unroll};
 
@@ -165,12 +165,7 @@ impl<'p> Row<'p> {
 
     /// Cap first, then biases, as the contract orders them.
     fn modify(&self, key: usize, score: f64) -> f64 {
-        let pair = self.pair(key);
-        let features = &self.problem.features;
-        let changed = [Phase::Cap, Phase::Bias]
-            .into_iter()
-            .fold(score, |score, phase| features.scores(phase).fold(score, |score, hook| hook.reference(&pair, score)));
-        features.masks().fold(changed, |score, mask| score + mask.reference_bias(&pair))
+        self.problem.features.reference(&self.pair(key), score)
     }
 
     /// A sink of `-inf` is none.

@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (q, k, v) = (tensor(1.0, Q_HEADS)?, tensor(2.0, KV_HEADS)?, tensor(3.0, KV_HEADS)?);
     let bias = BucketBias::new(&noise(4.0, 2 * BUCKETS * Q_HEADS), Q_HEADS)?;
 
-    // What it does to the pairs that are attended: nothing, in every small problem.
+    // Hook and reference say the same of every pair of every small problem.
     let two_heads = BucketBias::new(&noise(4.0, 2 * BUCKETS * 2), 2)?;
     let proof = prove(&Features::none().with(two_heads))?;
     println!("hooks     hold in {} tiles, {} pairs", proof.tiles, proof.pairs);
