@@ -338,7 +338,8 @@ impl Problem<'_> {
         let plain = plain(at);
         let wanted = self.features.reference(at, plain);
         let allowed = SCORE_ERROR * wanted.abs().max(plain.abs()).max(1.0);
-        got != wanted && !((got - wanted).abs() <= allowed) // NaN is off, unless neither is finite
+        let agrees = got == wanted || (got - wanted).abs() <= allowed; // infinities are equal or off, NaN is off
+        !agrees
     }
 
     /// Whether a mask attends a key beyond its reach that a later query does not attend.
