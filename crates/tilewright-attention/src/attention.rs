@@ -3,11 +3,12 @@
 use crate::cache::{Cache, Format, Layout, Place, axes, contiguous, float};
 use crate::error::{AttentionError, MAX_HEAD_DIM, MAX_LENGTH, MAX_SPLITS};
 use crate::feature::{Feature, Features};
-use crate::features::Causal;
+use crate::features::{Alibi, Causal, Sinks, Softcap, Window};
 use crate::kernels::{ATTENTION_FORWARD, ATTENTION_MERGE, ATTENTION_SPLIT};
 use crate::pairs;
 use crate::plan::Plan;
 use std::f64::consts::LOG2_E;
+use std::sync::Arc;
 use tilewright_ir::{Elem, Schedule};
 use tilewright_runtime::{Device, Tensor, TensorView, TensorViewMut};
 
@@ -122,6 +123,26 @@ impl<'a> Attention<'a> {
     /// A query sees the keys up to its own position.
     pub fn causal(self) -> Self {
         self.feature(Causal)
+    }
+
+    /// A query sees the keys near its own position: [`Window::last`] is a causal sliding window.
+    pub fn window(self, window: Window) -> Self {
+        self.feature(window)
+    }
+
+    /// Scores become `cap * tanh(score / cap)`, before any bias; a cap from 1e-30 to 1e30.
+    pub fn softcap(self, cap: f64) -> Self {
+        self.feature(Softcap(cap))
+    }
+
+    /// Each head's logit, `[q_heads]` f32, adds to its softmax denominators; `-inf` is no sink.
+    pub fn sinks(self, logits: impl Into<Arc<Tensor>>) -> Self {
+        self.feature(Sinks::new(logits))
+    }
+
+    /// Adds `slope[head] * (key - position)` to each score; slopes `[q_heads]` f32.
+    pub fn alibi(self, slopes: impl Into<Arc<Tensor>>) -> Self {
+        self.feature(Alibi::new(slopes))
     }
 
     /// Row i of q is at position `start + i`. Without it the last row is at the last key.

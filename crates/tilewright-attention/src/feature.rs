@@ -77,12 +77,17 @@ pub trait MaskHook {
         let _ = at;
         None
     }
-    /// How many keys before its own position a query may attend; `None` is all of them.
+    /// How many keys before its own position a query may attend, not counting those that every later query attends too;
+    /// `None` is all of them.
     fn reach(&self) -> Option<usize> {
         None
     }
-    /// Whether, for some tile, a key inside `may` is attended by no query of the tile. Values there must be kept from the
-    /// product, since they may be NaN.
+    /// Whether, for some tile, a key inside `may` may be attended by no query of the tile, by this mask alone or beside
+    /// others. Values there must be kept from the product, since they may be NaN.
+    ///
+    /// `false` says that a query attends one interval of keys that holds its own position, that neither end of it goes back
+    /// from one position to the next, and that `may` is exactly the interval from the first of the first query to the last
+    /// of the last. Masks of which all say so leave no holes together.
     fn leaves_holes(&self) -> bool {
         true
     }
@@ -261,7 +266,11 @@ impl Features {
         self.all().any(|f| f.score().is_some())
     }
 
-    /// Whether a key that no query of a tile attends may stand between keys that some query attends.
+    /// Whether a key inside what the queries of a tile may attend is perhaps attended by none of them.
+    ///
+    /// Where each mask says that it leaves none, all together leave none: intervals that hold the query's position and never
+    /// go back meet in one that does the same, so the first query's first key and the last query's last key are the ends of
+    /// what is attended, and are where all the `may` meet.
     pub fn leave_holes(&self) -> bool {
         self.masks().any(|mask| mask.leaves_holes())
     }
@@ -270,6 +279,13 @@ impl Features {
     pub fn change(&self, scores: Tile<f32>, at: &Pairs) -> Tile<f32> {
         let capped = self.scores(Phase::Cap).fold(scores, |scores, hook| hook.apply(scores, at));
         self.scores(Phase::Bias).fold(capped, |scores, hook| hook.apply(scores, at))
+    }
+
+    /// The f64 twin of [`change`](Features::change) and [`bias`](Features::bias) for one attended pair.
+    pub fn reference(&self, at: &Pair, score: f64) -> f64 {
+        let capped = self.scores(Phase::Cap).fold(score, |score, hook| hook.reference(at, score));
+        let biased = self.scores(Phase::Bias).fold(capped, |score, hook| hook.reference(at, score));
+        self.masks().fold(biased, |score, mask| score + mask.reference_bias(at))
     }
 
     /// What the masks add to scores, in natural units.
@@ -339,7 +355,7 @@ impl Known<'_> {
                 Some(none) => none | class.none,
                 None => class.none,
             });
-            known.all = known.all & (class.all | keys.hold(at.first_key, at.keys));
+            known.all &= class.all | keys.hold(at.first_key, at.keys);
         }
         known
     }

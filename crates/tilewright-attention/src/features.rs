@@ -1,8 +1,17 @@
 //! The features of the library: one file each, with hooks, f64 reference and test cases.
 
+mod alibi;
 mod causal;
+mod per_head;
+mod sinks;
+mod softcap;
+mod window;
 
+pub use alibi::Alibi;
 pub use causal::Causal;
+pub use sinks::Sinks;
+pub use softcap::Softcap;
+pub use window::Window;
 
 use crate::attention::Extents;
 use crate::cases::Case;
@@ -23,7 +32,7 @@ pub struct FeatureEntry {
 
 /// Every feature of the library.
 pub fn all() -> Vec<FeatureEntry> {
-    vec![causal::ENTRY]
+    vec![causal::ENTRY, window::ENTRY, softcap::ENTRY, sinks::ENTRY, alibi::ENTRY]
 }
 
 /// Features as text: `none`, or names joined by `+`.

@@ -1,21 +1,23 @@
-//! Exhaustive proof, at small sizes, that a mask's hooks say what its reference says.
+//! Exhaustive proof, at small sizes, that a feature's hooks say what its references say.
 //!
-//! The forward kernel splits its loop from `may` and `must` alone and trusts them; a wrong interval is a wrong result in a
-//! few rows only. So every feature, also a user's own, is held against its reference in every tile of every small problem.
+//! The kernels take `may`, `must` and `class` at their word; a wrong interval is a wrong result in a few rows only. So every
+//! feature, also a user's own, is held against its reference in every tile of every small problem.
 
 use crate::arguments;
 use crate::attention::Extents;
 use crate::error::AttentionError;
-use crate::feature::{Block, Features, Keys, Pair, Queries};
+use crate::feature::{Block, Features, Keys, MaskHook, Pair, Queries};
+use std::ops::{Range, RangeInclusive};
 use tilewright_lang::prelude::*;
 use tilewright_runtime::{Device, TensorViewMut};
 
-/// The largest number of queries, keys and rows of a tile that is tried; positions go further on both sides.
+/// The largest number of queries and keys that is tried; positions go further on both sides.
 const MAX_Q_LEN: usize = 5;
 const MAX_KV_LEN: usize = 6;
-const MAX_ROWS: usize = 3;
 const HEADS: usize = 2;
-const POSITIONS: std::ops::RangeInclusive<i32> = -7..=8;
+const POSITIONS: RangeInclusive<i32> = -7..=8;
+/// The tiles that are tried: heads, queries, keys. Some reach past the rows of q and past the keys.
+const TILES: [(usize, usize, usize); 5] = [(1, 1, 1), (1, 2, 2), (1, 3, 4), (2, 1, 3), (2, 2, 1)];
 
 /// The largest problem that [`prove`] tries, for features whose inputs have extents.
 pub const LARGEST: Extents = Extents {
@@ -35,6 +37,10 @@ pub struct Proof {
     pub tiles: usize,
     /// Pairs compared; never 0.
     pub pairs: usize,
+    /// Tiles of keys inside `may` that are not loaded, since no pair of them is attended.
+    pub skipped: usize,
+    /// Tiles of keys of which the masks are not asked, since every pair is attended.
+    pub unmasked: usize,
 }
 
 /// Where hooks and reference disagree.
@@ -45,7 +51,7 @@ pub enum ProofError {
     #[error(transparent)]
     Refused(#[from] AttentionError),
     /// A hook says something else than the reference.
-    #[error("{hook} is wrong for {at:?} in a tile of {rows} rows from {first_row}: {fact}")]
+    #[error("{hook} is wrong for {at:?} in a tile of {rows} rows from row {first_row} of q: {fact}")]
     Wrong {
         /// Which hook.
         hook: &'static str,
@@ -60,44 +66,80 @@ pub enum ProofError {
     },
 }
 
-/// Writes what the hooks say for each tile: may and must `[heads, tiles, 4]`, attended `[heads, rows, keys]`.
+/// Writes what the hooks say for each tile of queries and each tile of keys.
+///
+/// Shapes: `bounds` `[head tiles, query tiles, 4]`, may and must; `classes` `[head tiles, query tiles, key tiles * 2]`, none
+/// and all; `places` `[3, q_heads, q_len]`, the head, row and position of each query; `attended` and `scores`, [`plain`] ones as features
+/// change them, `[q_heads, q_len, keys]`.
 #[kernel]
 fn probe(
     q_len: Scalar<i32>,
     q_start: Scalar<i32>,
     kv_len: Scalar<i32>,
     bounds: ViewMut<i32, 3>,
+    classes: ViewMut<i32, 3>,
+    places: ViewMut<i32, 4>,
     attended: ViewMut<i32, 3>,
-    rows: usize,
+    scores: ViewMut<f32, 3>,
+    heads: usize,
+    queries: usize,
     keys: usize,
     features: Features,
 ) {
-    let [block, head, batch] = program_id();
-    let first_row = block * rows;
-    let tile = Block { batch, first_head: head, heads: 1, first_row, queries: rows };
+    let [block, heads_before, batch] = program_id();
+    let tile = Block { batch, first_head: heads_before * heads, heads, first_row: block * queries, queries };
     let at = Queries::new(tile, q_len, q_start, kv_len);
     let known = features.known(&at, Keys { first: scalar(0), end: kv_len });
     let (may, must) = (known.may, known.must());
     for (place, bound) in [may.first, may.end, must.first, must.end].into_iter().enumerate() {
-        bounds.at(head).at(block).set(place, bound);
+        bounds.at(heads_before).at(block).set(place, bound);
     }
-    let pairs = at.with_keys(scalar(0), keys);
-    let existing = (pairs.key < kv_len).broadcast(&[rows, keys]);
-    attended.at(head).store(first_row, features.attended(existing, &pairs).cast());
+    for (place, index) in [at.head, at.row, at.query].into_iter().enumerate() {
+        at.store_each(places.at(0).at(place), index.broadcast(&[at.rows(), 1]));
+    }
+    for tile in 0..MAX_KV_LEN.div_ceil(keys) {
+        let pairs = at.with_keys(scalar(tile * keys), keys);
+        let class = known.class(&pairs, may);
+        let said = classes.at(heads_before).at(block);
+        said.set(2 * tile, class.none.unwrap_or(scalar(false)).cast::<i32>());
+        said.set(2 * tile + 1, class.all.cast::<i32>());
+        let existing = (pairs.key < kv_len).broadcast(&[at.rows(), keys]);
+        let all = features.attended(existing, &pairs).cast::<i32>().reshape(&[heads, queries, keys]);
+        attended.store([at.first_head, at.first_row, pairs.first_key], all);
+        let mut changed = features.change((at.row * 2 - pairs.key * 3).cast::<f32>() * 0.375, &pairs);
+        if let Some(bias) = features.bias(&pairs) {
+            changed += bias;
+        }
+        scores.store([at.first_head, at.first_row, pairs.first_key], changed.reshape(&[heads, queries, keys]));
+    }
 }
 
-/// Holds the masks of these features against their references in every small problem.
+/// The score of a pair before features change it, as in [`probe`].
+fn plain(at: &Pair) -> f64 {
+    (at.row as i64 * 2 - at.key * 3) as f64 * 0.375
+}
+
+/// How far a changed score may be off, relative to its size: f32 and an elementary function or two.
+const SCORE_ERROR: f64 = 1e-5;
+
+/// Holds masks and changes of scores against their references in every small problem: tiles of every small number of
+/// queries and keys, of one head and of two.
 ///
 /// # Errors
 /// The first disagreement, and what the interpreter refuses.
 pub fn prove(features: &Features) -> Result<Proof, ProofError> {
+    prove_in(features, &TILES)
+}
+
+/// The same in some of the tiles.
+fn prove_in(features: &Features, tiles: &[(usize, usize, usize)]) -> Result<Proof, ProofError> {
     let device = Device::interp();
-    let mut proof = Proof { tiles: 0, pairs: 0 };
-    for rows in 1..=MAX_ROWS {
+    let mut proof = Proof { tiles: 0, pairs: 0, skipped: 0, unmasked: 0 };
+    for &(heads, queries, keys) in tiles {
         for q_len in 1..=MAX_Q_LEN {
             for kv_len in 0..=MAX_KV_LEN {
                 for q_start in POSITIONS {
-                    let problem = Problem { features, rows, q_len, kv_len, q_start };
+                    let problem = Problem { features, heads, queries, keys, q_len, kv_len, q_start };
                     problem.check(&problem.run(&device)?, &mut proof)?;
                 }
             }
@@ -108,40 +150,78 @@ pub fn prove(features: &Features) -> Result<Proof, ProofError> {
 
 struct Problem<'f> {
     features: &'f Features,
-    rows: usize,
+    heads: usize,
+    queries: usize,
+    keys: usize,
     q_len: usize,
     kv_len: usize,
     q_start: i32,
 }
 
-/// What the hooks said.
+/// What the hooks said, as [`probe`] writes it.
 struct Said {
     bounds: Vec<i32>,
+    classes: Vec<i32>,
+    places: Vec<i32>,
     attended: Vec<i32>,
+    scores: Vec<f32>,
+}
+
+/// A tile of queries.
+#[derive(Clone)]
+struct QueryTile {
+    heads: Range<usize>,
+    rows: Range<usize>,
+    /// May and must.
+    bounds: [Range<i32>; 2],
+    /// None and all, of each tile of keys.
+    classes: Vec<[bool; 2]>,
 }
 
 impl Problem<'_> {
-    fn tiles(&self) -> usize {
-        self.q_len.div_ceil(self.rows)
+    fn head_tiles(&self) -> usize {
+        HEADS / self.heads
+    }
+
+    fn query_tiles(&self) -> usize {
+        self.q_len.div_ceil(self.queries)
+    }
+
+    fn key_tiles(&self) -> usize {
+        MAX_KV_LEN.div_ceil(self.keys)
     }
 
     fn run(&self, device: &Device) -> Result<Said, AttentionError> {
-        let spec = Probe { rows: self.rows, keys: MAX_KV_LEN, features: self.features.clone() };
+        let Problem { heads, queries, keys, q_len, .. } = *self;
+        let spec = Probe { heads, queries, keys, features: self.features.clone() };
         let pipeline = device.compile_keyed(&spec.key(), || spec.trace().map_err(AttentionError::from))?;
-        let mut bounds = vec![0i32; HEADS * self.tiles() * 4];
-        let mut attended = vec![0i32; HEADS * self.q_len * MAX_KV_LEN];
+        let tiles = [self.head_tiles(), self.query_tiles()];
+        let [bounds_shape, classes_shape] = [4, 2 * self.key_tiles()].map(|each| [tiles[0], tiles[1], each]);
+        let (places_shape, attended_shape) = ([1, 3, HEADS, q_len], [HEADS, q_len, MAX_KV_LEN]);
+        let numbers = |shape: &[usize]| vec![0i32; shape.iter().product()];
+        let mut said = Said {
+            bounds: numbers(&bounds_shape),
+            classes: numbers(&classes_shape),
+            places: numbers(&places_shape),
+            attended: numbers(&attended_shape),
+            scores: vec![0.0; attended_shape.iter().product()],
+        };
         {
             let own = ProbeArgs {
-                q_len: self.q_len as f64,
+                q_len: q_len as f64,
                 q_start: self.q_start.into(),
                 kv_len: self.kv_len as f64,
-                bounds: TensorViewMut::from_slice(&mut bounds, &[HEADS, self.tiles(), 4])?,
-                attended: TensorViewMut::from_slice(&mut attended, &[HEADS, self.q_len, MAX_KV_LEN])?,
+                bounds: TensorViewMut::from_slice(&mut said.bounds, &bounds_shape)?,
+                classes: TensorViewMut::from_slice(&mut said.classes, &classes_shape)?,
+                places: TensorViewMut::from_slice(&mut said.places, &places_shape)?,
+                attended: TensorViewMut::from_slice(&mut said.attended, &attended_shape)?,
+                scores: TensorViewMut::from_slice(&mut said.scores, &attended_shape)?,
             };
             let mut args = arguments::in_order(pipeline.kernel(), own.bind(), Vec::new(), self.features)?;
-            device.launch(&pipeline, [self.tiles() as u32, HEADS as u32, 1], &mut args)?;
+            let grid = [self.query_tiles() as u32, self.head_tiles() as u32, 1]; // a few
+            device.launch(&pipeline, grid, &mut args)?;
         }
-        Ok(Said { bounds, attended })
+        Ok(said)
     }
 
     fn pair(&self, head: usize, row: usize, key: usize) -> Pair {
@@ -156,66 +236,148 @@ impl Problem<'_> {
         }
     }
 
+    fn tile(&self, said: &Said, heads: usize, queries: usize) -> QueryTile {
+        let place = heads * self.query_tiles() + queries;
+        let bounds = &said.bounds[4 * place..][..4];
+        let width = 2 * self.key_tiles();
+        let first_row = queries * self.queries;
+        QueryTile {
+            heads: heads * self.heads..(heads + 1) * self.heads,
+            rows: first_row..(first_row + self.queries).min(self.q_len),
+            bounds: [bounds[0]..bounds[1], bounds[2]..bounds[3]],
+            classes: said.classes[place * width..][..width].chunks(2).map(|c| [c[0] != 0, c[1] != 0]).collect(),
+        }
+    }
+
     fn check(&self, said: &Said, proof: &mut Proof) -> Result<(), ProofError> {
-        for head in 0..HEADS {
-            for tile in 0..self.tiles() {
+        for heads in 0..self.head_tiles() {
+            for queries in 0..self.query_tiles() {
                 proof.tiles += 1;
-                self.check_tile(said, head, tile, proof)?;
+                let tile = self.tile(said, heads, queries);
+                self.check_tile(said, &tile, proof)?;
+                let [may, _] = &tile.bounds;
+                let width = self.keys as i32;
+                let meets = |first: i32| may.start < may.end.min(first + width) && first < may.end;
+                let met = tile.classes.iter().zip((0..).step_by(self.keys)).filter(|&(_, first)| meets(first));
+                for ([none, all], _) in met {
+                    proof.skipped += usize::from(*none);
+                    proof.unmasked += usize::from(*all);
+                }
             }
         }
         Ok(())
     }
 
-    fn check_tile(&self, said: &Said, head: usize, tile: usize, proof: &mut Proof) -> Result<(), ProofError> {
-        let first_row = tile * self.rows;
-        let rows = first_row..(first_row + self.rows).min(self.q_len);
-        let bounds = &said.bounds[(head * self.tiles() + tile) * 4..][..4]; // four for each tile
-        let within = |key: usize, place: usize| (bounds[place]..bounds[place + 1]).contains(&(key as i32));
-        let wrong = |hook, at, fact| Err(ProofError::Wrong { hook, at, rows: self.rows, first_row, fact });
+    fn check_tile(&self, said: &Said, tile: &QueryTile, proof: &mut Proof) -> Result<(), ProofError> {
         for key in 0..MAX_KV_LEN {
-            let exists = key < self.kv_len;
             let mut by_some = false;
-            for row in rows.clone() {
-                let at = self.pair(head, row, key);
-                let attends = exists && self.features.masks().all(|mask| mask.reference(&at));
-                proof.pairs += 1;
-                by_some |= attends;
-                if (said.attended[(head * self.q_len + row) * MAX_KV_LEN + key] != 0) != attends {
-                    return wrong("attended", at, "it differs from the reference");
-                }
-                if attends && !within(key, 0) {
-                    return wrong("may", at, "the pair is attended and the key is outside");
-                }
-                if !attends && within(key, 2) {
-                    return wrong("must", at, "the pair is not attended and the key is inside");
-                }
-                for mask in self.features.masks() {
-                    if mask.interval(&at).is_some_and(|keys| keys.contains(&at.key) != mask.reference(&at)) {
-                        return wrong("interval", at, "it differs from the reference");
+            for head in tile.heads.clone() {
+                for row in tile.rows.clone() {
+                    let at = self.pair(head, row, key);
+                    proof.pairs += 1;
+                    let (attends, fault) = self.check_pair(said, tile, &at);
+                    by_some |= attends;
+                    if let Some((hook, fact)) = fault {
+                        return self.wrong(tile, at, hook, fact);
                     }
                 }
             }
-            if within(key, 0) && !by_some && !self.features.leave_holes() {
-                return wrong(
-                    "leaves_holes",
-                    self.pair(head, first_row, key),
-                    "no query attends this key inside `may`",
-                );
+            let at = self.pair(tile.heads.start, tile.rows.start, key);
+            let may = tile.bounds[0].contains(&(key as i32));
+            if may && !by_some && !self.features.leave_holes() {
+                return self.wrong(tile, at, "leaves_holes", "no query attends this key inside `may`");
             }
-            if within(key, 0) && !exists {
-                return wrong("may", self.pair(head, first_row, key), "the key does not exist");
+            if may && key >= self.kv_len {
+                return self.wrong(tile, at, "may", "the key does not exist");
             }
         }
         Ok(())
+    }
+
+    fn wrong(&self, tile: &QueryTile, at: Pair, hook: &'static str, fact: &'static str) -> Result<(), ProofError> {
+        Err(ProofError::Wrong { hook, at, rows: self.heads * self.queries, first_row: tile.rows.start, fact })
+    }
+
+    /// Whether the pair is attended, and the first hook that is wrong about it.
+    fn check_pair(&self, said: &Said, tile: &QueryTile, at: &Pair) -> (bool, Option<(&'static str, &'static str)>) {
+        let Pair { head, row, query, key, .. } = *at;
+        let exists = key < self.kv_len as i64;
+        let attends = exists && self.features.masks().all(|mask| mask.reference(at));
+        let adds = attends && self.features.masks().any(|mask| mask.reference_bias(at) != 0.0);
+        let place = head * self.q_len + row;
+        let said_attended = said.attended[place * MAX_KV_LEN + key as usize] != 0;
+        let index = |which: usize| i64::from(said.places[which * HEADS * self.q_len + place]);
+        let [may, must] = tile.bounds.clone().map(|keys| keys.contains(&(key as i32)));
+        let [none, all] = tile.classes[key as usize / self.keys];
+        let interval =
+            |mask: &dyn MaskHook| mask.interval(at).is_some_and(|keys| keys.contains(&key) != mask.reference(at));
+        let faults = [
+            (
+                "index tiles",
+                "not the pair's head, row and position",
+                [0, 1, 2].map(index) != [head as i64, row as i64, query],
+            ),
+            ("attended", "it differs from the reference", said_attended != attends),
+            ("may", "the pair is attended and the key is outside", attends && !may),
+            ("must", "the pair is not attended and the key is inside", !attends && must),
+            ("must", "something is added to the pair and the key is inside", adds && must),
+            ("class", "the pair is attended in a tile of none", attends && none),
+            ("class", "the pair is not attended in a tile of all", !attends && all),
+            ("class", "something is added to the pair in a tile of all", adds && all),
+            ("score", "the changed score differs from the reference", attends && self.is_off(said, at)),
+            ("interval", "it differs from the reference", self.features.masks().any(interval)),
+            ("reach", "the key is further and a later query does not attend it", exists && self.beyond_reach(at)),
+            ("leaves_holes", "the mask is no interval about each position", exists && self.is_no_band(at)),
+        ];
+        (attends, faults.into_iter().find(|(_, _, wrong)| *wrong).map(|(hook, fact, _)| (hook, fact)))
+    }
+
+    /// Whether the score that the hooks gave is not the reference's.
+    fn is_off(&self, said: &Said, at: &Pair) -> bool {
+        let got = f64::from(said.scores[(at.head * self.q_len + at.row) * MAX_KV_LEN + at.key as usize]);
+        let plain = plain(at);
+        let wanted = self.features.reference(at, plain);
+        let allowed = SCORE_ERROR * wanted.abs().max(plain.abs()).max(1.0);
+        let agrees = got == wanted || (got - wanted).abs() <= allowed; // infinities are equal or off, NaN is off
+        !agrees
+    }
+
+    /// Whether a mask attends a key beyond its reach that a later query does not attend.
+    fn beyond_reach(&self, at: &Pair) -> bool {
+        let later = |row: usize| self.pair(at.head, row, at.key as usize);
+        self.features.masks().any(|mask| {
+            let beyond = mask.reach().is_some_and(|reach| at.query - at.key > reach as i64);
+            beyond && mask.reference(at) && (at.row + 1..self.q_len).any(|row| !mask.reference(&later(row)))
+        })
+    }
+
+    /// Whether a mask that says that it leaves no holes attends something else than an interval of keys that holds the
+    /// query's position, with ends that do not go back.
+    fn is_no_band(&self, at: &Pair) -> bool {
+        let exists = |key: i64| (0..self.kv_len as i64).contains(&key);
+        let misses = |mask: &dyn MaskHook, query: i64, key: i64| {
+            let row = at.row as i64 + query - at.query;
+            let there = exists(key) && (0..self.q_len as i64).contains(&row);
+            there && !mask.reference(&self.pair(at.head, row as usize, key as usize))
+        };
+        self.features.masks().filter(|mask| !mask.leaves_holes()).any(|mask| {
+            let (query, key) = (at.query, at.key);
+            match mask.reference(at) {
+                false => query == key,
+                // The key nearer to the position, and the query nearer to the key.
+                true if key > query => misses(mask, query, key - 1) || misses(mask, query + 1, key),
+                true if key < query => misses(mask, query, key + 1) || misses(mask, query - 1, key),
+                true => false,
+            }
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::feature::{Feature, Keys, MaskHook, Pairs};
-    use crate::features::{self, Causal};
-    use std::ops::Range;
+    use crate::feature::{Class, Feature, Input, InputValue, Pairs, Phase, ScoreHook};
+    use crate::features::{self, Causal, Window};
 
     #[test]
     fn every_feature_of_the_library_says_what_its_reference_says_in_every_small_problem() {
@@ -226,18 +388,71 @@ mod tests {
     }
 
     #[test]
+    fn every_two_features_of_the_library_say_it_together() {
+        let samples: Vec<Vec<Features>> = features::all().iter().map(|entry| (entry.samples)(&LARGEST)).collect();
+        // A mask with each other feature; what has no mask says nothing of pairs.
+        let masks = |of: &Features| of.masks().count() > 0;
+        let mut proved = 0;
+        for (i, ones) in samples.iter().enumerate() {
+            for others in &samples[i + 1..] {
+                for one in ones {
+                    for other in others.iter().filter(|other| masks(one) && masks(other)) {
+                        let both = one.clone().and(other.clone());
+                        // In each tile in turn: what a tile shape shows, it shows of many pairs.
+                        let tile = &TILES[proved % TILES.len()..][..1];
+                        prove_in(&both, tile).unwrap_or_else(|error| panic!("{one:?} and {other:?}: {error}"));
+                        proved += 1;
+                    }
+                }
+            }
+        }
+        assert!(proved >= 12, "{proved}");
+    }
+
+    #[test]
+    fn tiles_between_sinks_and_window_are_skipped_and_those_inside_need_no_mask() {
+        let proof = |window: Window| prove(&Features::none().with(window)).unwrap();
+        let (plain, sinks) = (proof(Window::last(2)), proof(Window::last(2).sinks(1)));
+        assert_eq!(plain.skipped, 0);
+        assert!(sinks.skipped > 500, "{sinks:?}");
+        assert!(sinks.unmasked > plain.unmasked && plain.unmasked > 1000, "{plain:?} {sinks:?}");
+    }
+
+    #[test]
+    fn windows_that_meet_in_one_leave_no_holes_together() {
+        let causal = Features::none().with(Causal);
+        let window = Features::none().with(Window::new(Some(1), Some(2)));
+        let sinks = Features::none().with(Window::last(1).sinks(2));
+        assert!(!causal.clone().and(window.clone()).leave_holes());
+        assert!(causal.and(sinks).leave_holes());
+        assert!(!window.leave_holes() && !Features::none().leave_holes());
+    }
+
+    #[test]
     fn no_features_attend_to_everything() {
         assert!(prove(&Features::none()).unwrap().pairs > 10_000);
     }
 
-    /// Causal with one hook shifted by one.
+    /// Causal, or a window with a sink, with one hook that is wrong.
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum Broken {
         May,
         Must,
         Attended,
         Holes,
+        /// Keys after the position only: no hole alone, and nothing but holes beside causal.
+        Future,
+        Interval,
+        Reach,
+        None,
+        All,
+        /// A bias where a tile of all skips it.
+        Bias,
+        /// Scores a thousandth too large.
+        Score,
     }
+
+    const WITH_SINK: Window = Window { left: Some(1), right: Some(0), sinks: 1 };
 
     impl SpecValue for Broken {
         fn key(&self, into: &mut String) {
@@ -245,53 +460,134 @@ mod tests {
         }
     }
 
+    impl Broken {
+        /// What it is but for its mistake.
+        fn meant(&self) -> &dyn MaskHook {
+            match self {
+                Broken::Reach | Broken::None | Broken::All => &WITH_SINK,
+                Broken::May
+                | Broken::Must
+                | Broken::Attended
+                | Broken::Holes
+                | Broken::Future
+                | Broken::Interval
+                | Broken::Bias
+                | Broken::Score => &Causal,
+            }
+        }
+    }
+
     impl Feature for Broken {
+        fn inputs(&self) -> Vec<Input<'_>> {
+            match self {
+                Broken::Reach | Broken::None | Broken::All => WITH_SINK_INPUTS.into(),
+                _ => Vec::new(),
+            }
+        }
+
         fn mask(&self) -> Option<&dyn MaskHook> {
             Some(self)
         }
+
+        fn score(&self) -> Option<(Phase, &dyn ScoreHook)> {
+            (*self == Broken::Score).then_some((Phase::Bias, self))
+        }
     }
+
+    impl ScoreHook for Broken {
+        fn apply(&self, scores: Tile<f32>, _: &Pairs) -> Tile<f32> {
+            scores * 1.001
+        }
+
+        fn reference(&self, _: &Pair, score: f64) -> f64 {
+            score
+        }
+    }
+
+    const WITH_SINK_INPUTS: [Input<'static>; 3] = [
+        Input { name: "window_left", value: InputValue::Scalar(1.0) },
+        Input { name: "window_right", value: InputValue::Scalar(0.0) },
+        Input { name: "window_sinks", value: InputValue::Scalar(1.0) },
+    ];
 
     #[tile]
     impl MaskHook for Broken {
         fn attended(&self, at: &Pairs) -> Tile<bool> {
-            if *self == Broken::Attended { at.key < at.query } else { at.key <= at.query }
+            match self {
+                Broken::Attended => at.key < at.query,
+                Broken::Future => at.key > at.query,
+                _ => self.meant().attended(at),
+            }
         }
 
         fn reference(&self, at: &Pair) -> bool {
-            at.key <= at.query
+            if *self == Broken::Future { at.key > at.query } else { self.meant().reference(at) }
         }
 
         fn interval(&self, at: &Pair) -> Option<Range<i64>> {
-            Causal.interval(at)
+            match self {
+                Broken::Interval => Some(0..at.query),
+                Broken::Future => None,
+                _ => self.meant().interval(at),
+            }
         }
 
         fn may(&self, at: &Queries, all: Keys) -> Keys {
             match self {
                 Broken::May => Keys { end: all.end.min(at.last), ..all },
                 Broken::Holes => all,
-                Broken::Must | Broken::Attended => Causal.may(at, all),
+                Broken::Future => Keys { first: all.first.max(at.first + 1), ..all },
+                _ => self.meant().may(at, all),
             }
         }
 
         fn must(&self, at: &Queries, all: Keys) -> Keys {
-            if *self == Broken::Must { Keys { end: all.end.min(at.first + 2), ..all } } else { Causal.must(at, all) }
+            match self {
+                Broken::Must => Keys { end: all.end.min(at.first + 2), ..all },
+                Broken::Future => Keys { first: all.first.max(at.last + 1), ..all },
+                _ => self.meant().must(at, all),
+            }
+        }
+
+        fn reference_bias(&self, _: &Pair) -> f64 {
+            if *self == Broken::Bias { 0.5 } else { 0.0 }
+        }
+
+        fn class(&self, at: &Pairs) -> Option<Class> {
+            let class = self.meant().class(at)?;
+            match self {
+                Broken::None => Some(Class { none: at.first_key > 0, ..class }),
+                Broken::All => Some(Class { all: at.first_key <= 1, ..class }),
+                _ => Some(class),
+            }
+        }
+
+        fn reach(&self) -> Option<usize> {
+            if *self == Broken::Reach { Some(0) } else { self.meant().reach() }
         }
 
         fn leaves_holes(&self) -> bool {
-            false
+            self.meant().leaves_holes()
         }
     }
 
     #[test]
-    fn a_hook_that_is_off_by_one_is_found() {
+    fn a_hook_that_is_wrong_is_found() {
         for (broken, name) in [
             (Broken::May, "may"),
             (Broken::Must, "must"),
             (Broken::Attended, "attended"),
             (Broken::Holes, "leaves_holes"),
+            (Broken::Future, "leaves_holes"),
+            (Broken::Interval, "interval"),
+            (Broken::Reach, "reach"),
+            (Broken::None, "class"),
+            (Broken::All, "class"),
+            (Broken::Bias, "must"),
+            (Broken::Score, "score"),
         ] {
             match prove(&Features::none().with(broken)) {
-                Err(ProofError::Wrong { hook, .. }) => assert_eq!(hook, name),
+                Err(ProofError::Wrong { hook, .. }) => assert_eq!(hook, name, "{broken:?}"),
                 other => panic!("{broken:?}: {other:?}"),
             }
         }

@@ -13,7 +13,7 @@ pub use compare::{Comparison, Elements, Mismatch, Miss, compare, compare_element
 
 use crate::Attention;
 use crate::error::AttentionError;
-use crate::feature::{Features, Pair, Phase};
+use crate::feature::{Features, Pair};
 use tilewright_ir::Elem;
 use unroll::{Side, unroll};
 
@@ -49,7 +49,8 @@ pub struct Reference {
     pub o: Vec<f64>,
     /// `[batch, q_heads, q_len]`, natural logarithm; `-inf` where a row attends to nothing.
     pub lse: Vec<f64>,
-    /// The largest finite `|scale| * sum_d |q_d k_d|` of the attended pairs.
+    /// The largest finite `|scale| * sum_d |q_d k_d|` of the attended pairs, or what features changed a score by where that
+    /// is larger and the key has weight: scores are f32, and a large bias costs them places as large products do.
     pub largest_score: f64,
     /// The largest finite `|v|` of the attended keys.
     pub largest_value: f64,
@@ -164,18 +165,18 @@ impl<'p> Row<'p> {
 
     /// Cap first, then biases, as the contract orders them.
     fn modify(&self, key: usize, score: f64) -> f64 {
-        let pair = self.pair(key);
-        let features = &self.problem.features;
-        let changed = [Phase::Cap, Phase::Bias]
-            .into_iter()
-            .fold(score, |score, phase| features.scores(phase).fold(score, |score, hook| hook.reference(&pair, score)));
-        features.masks().fold(changed, |score, mask| score + mask.reference_bias(&pair))
+        self.problem.features.reference(&self.pair(key), score)
     }
 
+    /// A sink of `-inf` is none.
     fn sinks(&self) -> impl Iterator<Item = f64> {
-        self.problem.features.sinks().map(|sink| sink.reference(self.head))
+        let sinks = self.problem.features.sinks().map(|sink| sink.reference(self.head));
+        sinks.filter(|&sink| sink != f64::NEG_INFINITY)
     }
 }
+
+/// A score that is so much below the largest of its row has a weight below what the bounds can see.
+const NO_WEIGHT: f64 = 30.0;
 
 /// Attention of every row, in f64.
 pub fn attention(problem: &Problem) -> Reference {
@@ -188,7 +189,7 @@ pub fn attention(problem: &Problem) -> Reference {
         pairs: 0,
     };
     for row in problem.rows() {
-        let mut scores = Vec::new();
+        let (mut scores, mut changes) = (Vec::new(), Vec::new());
         for key in row.attended() {
             let (mut dot, mut size) = (0.0, 0.0);
             for (q, k) in row.query().iter().zip(row.key(key)) {
@@ -201,8 +202,12 @@ pub fn attention(problem: &Problem) -> Reference {
             let score = row.modify(key, problem.scale * dot);
             if score != f64::NEG_INFINITY {
                 scores.push((key, score)); // an additive -inf blocks
+                changes.push((score, (score - problem.scale * dot).abs()));
             }
         }
+        let largest = changes.iter().map(|&(score, _)| score).fold(f64::NEG_INFINITY, f64::max);
+        let with_weight = changes.iter().filter(|(score, _)| *score > largest - NO_WEIGHT);
+        out.largest_score = with_weight.fold(out.largest_score, |most, &(_, change)| larger(most, change));
         let max = scores.iter().map(|&(_, s)| s).chain(row.sinks()).fold(f64::NEG_INFINITY, f64::max);
         let weight = |score: f64| (score - max).exp();
         let sum: f64 = scores.iter().map(|&(_, s)| weight(s)).chain(row.sinks().map(weight)).sum();

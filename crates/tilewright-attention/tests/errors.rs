@@ -1,6 +1,6 @@
 //! Every refusal of the contract: typed, with the offending value.
 
-use tilewright_attention::{Attention, AttentionError, Schedule};
+use tilewright_attention::{Attention, AttentionError, Schedule, Window};
 use tilewright_ir::Elem;
 use tilewright_runtime::{Device, Tensor};
 
@@ -132,6 +132,46 @@ fn schedules_outside_their_limits_are_refused() {
         let schedule = Schedule { heads: 1, queries, keys };
         assert!(matches!(changed(|r| r.schedule(schedule)), AttentionError::Schedule { .. }), "{schedule}");
     }
+}
+
+/// What a feature that does not fit is refused with.
+fn reason(change: impl for<'a> FnOnce(Attention<'a>) -> Attention<'a>) -> String {
+    match changed(change) {
+        AttentionError::Feature { feature, reason } => format!("{feature}: {reason}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn caps_that_f32_cannot_divide_by_are_refused() {
+    for cap in [0.0, -0.0, -50.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e-31, 1e31] {
+        let told = reason(|r| r.softcap(cap));
+        assert_eq!(told, format!("softcap: a cap of {cap}; give one from 1e-30 to 1e30, or leave it out"));
+    }
+}
+
+#[test]
+fn sinks_and_slopes_are_one_usable_number_a_head() {
+    let numbers = |numbers: &[f32]| Tensor::from_slice(numbers, &[numbers.len()]).unwrap();
+    let told = reason(|r| r.sinks(numbers(&[0.0; 3])));
+    assert_eq!(told, "sinks: a tensor of f32 [3]; give f32 [4], one number a query head");
+    assert!(reason(|r| r.sinks(zeros(Elem::F16, &[4]))).contains("f16 [4]"));
+    assert!(reason(|r| r.alibi(zeros(Elem::F32, &[4, 1]))).contains("[4, 1]"));
+    assert!(reason(|r| r.alibi(zeros(Elem::F32, &[]))).contains("give f32 [4]"));
+    for bad in [f32::NAN, f32::INFINITY] {
+        let told = reason(|r| r.sinks(numbers(&[0.0, f32::NEG_INFINITY, bad, 0.0])));
+        assert_eq!(told, format!("sinks: {bad} for head 2; give a finite number, or -inf for no sink"));
+    }
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let told = reason(|r| r.alibi(numbers(&[0.0, bad, 0.0, 0.0])));
+        assert_eq!(told, format!("alibi: {bad} for head 1; give a finite slope"));
+    }
+}
+
+#[test]
+fn two_windows_in_one_request_are_refused() {
+    let error = changed(|r| r.window(Window::last(4)).window(Window::last(5)));
+    assert_eq!(error, AttentionError::InputName { name: "window_left".into() });
 }
 
 #[test]

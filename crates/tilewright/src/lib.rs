@@ -51,7 +51,9 @@ pub use tilewright_runtime as runtime;
 /// What a program that runs kernels imports; [`lang::prelude`] is what a file of kernels imports.
 pub mod prelude {
     #[cfg(feature = "attention")]
-    pub use tilewright_attention::{Attention, AttentionError, Causal, Feature, Features, Output, Plan, Schedule};
+    pub use tilewright_attention::{
+        Alibi, Attention, AttentionError, Causal, Feature, Features, Output, Plan, Schedule, Sinks, Softcap, Window,
+    };
     pub use tilewright_lang::ir::Elem;
     pub use tilewright_runtime::{Arg, Device, LaunchError, Pipeline, Tensor, TensorError, TensorView, TensorViewMut};
 }
