@@ -1,8 +1,12 @@
 //! The features of the library: one file each, with hooks, f64 reference and test cases.
 
 mod causal;
+mod mask;
+mod tree;
 
 pub use causal::Causal;
+pub use mask::{ClassMap, ClassifiedMask, Mask};
+pub use tree::Tree;
 
 use crate::attention::Extents;
 use crate::cases::Case;
@@ -23,7 +27,7 @@ pub struct FeatureEntry {
 
 /// Every feature of the library.
 pub fn all() -> Vec<FeatureEntry> {
-    vec![causal::ENTRY]
+    vec![causal::ENTRY, mask::ENTRY, tree::ENTRY]
 }
 
 /// Features as text: `none`, or names joined by `+`.
