@@ -342,7 +342,7 @@ impl Known<'_> {
                 Some(none) => none | class.none,
                 None => class.none,
             });
-            known.all = known.all & (class.all | keys.hold(at.first_key, at.keys));
+            known.all &= class.all | keys.hold(at.first_key, at.keys);
         }
         known
     }

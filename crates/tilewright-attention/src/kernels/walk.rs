@@ -73,7 +73,7 @@ impl Walk<'_> {
             if features.change_scores() { features.change(dots * scale, at) * LOG2_E } else { dots * (scale * LOG2_E) };
         if !all {
             if let Some(bias) = features.bias(at) {
-                scores = scores + bias * LOG2_E;
+                scores += bias * LOG2_E;
             }
             let attended = features.attended((at.key >= own.first) & (at.key < own.end), at);
             scores = attended.select(scores, f32::NEG_INFINITY);
