@@ -3,10 +3,11 @@
 use crate::cache::{Cache, Format, Layout, Place, axes, contiguous, float};
 use crate::error::{AttentionError, MAX_HEAD_DIM, MAX_LENGTH, MAX_SPLITS};
 use crate::feature::{Feature, Features};
-use crate::features::{Alibi, Causal, Sinks, Softcap, Window};
+use crate::features::{Alibi, Causal, Mask, Sinks, Softcap, Tree, Window};
 use crate::kernels::{ATTENTION_FORWARD, ATTENTION_MERGE, ATTENTION_SPLIT};
 use crate::pairs;
 use crate::plan::Plan;
+use crate::tuning;
 use std::f64::consts::LOG2_E;
 use std::sync::Arc;
 use tilewright_ir::{Elem, Schedule};
@@ -143,6 +144,34 @@ impl<'a> Attention<'a> {
     /// Adds `slope[head] * (key - position)` to each score; slopes `[q_heads]` f32.
     pub fn alibi(self, slopes: impl Into<Arc<Tensor>>) -> Self {
         self.feature(Alibi::new(slopes))
+    }
+
+    /// A mask given as a tensor.
+    pub fn mask(self, mask: Mask) -> Self {
+        self.feature(mask)
+    }
+
+    /// A mask given as a tensor, after looking at each of its tiles: those of which nothing is attended are skipped. Worth it
+    /// for a prefill whose mask has whole tiles blocked, and where one mask serves several layers
+    /// ([`Mask::classify`] once, then [`feature`](Attention::feature)). The tile shape is the one asked for before, or the
+    /// planner's.
+    ///
+    /// # Errors
+    /// As [`Mask::classify`], and tensors that break the contract.
+    pub fn classified_mask(self, mask: &Mask, device: &Device) -> Result<Self, AttentionError> {
+        let schedule = match self.schedule {
+            Some(asked) => asked,
+            None => {
+                let (planned, _) = tuning::choose(&self.extents()?, &self.cache.format());
+                Schedule { heads: if mask.is_of_each_head() { 1 } else { planned.heads }, ..planned }
+            }
+        };
+        Ok(self.feature(mask.classify(device, schedule)?))
+    }
+
+    /// Which of the drafted tokens each query sees.
+    pub fn tree(self, tree: Tree) -> Self {
+        self.feature(tree)
     }
 
     /// Row i of q is at position `start + i`. Without it the last row is at the last key.

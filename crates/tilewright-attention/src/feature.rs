@@ -303,8 +303,11 @@ impl Features {
         self.all().find_map(|feature| feature.schedule())
     }
 
-    /// The first feature that does not fit problems of these extents: its text and what is wrong.
-    pub(crate) fn check(&self, shape: &Extents, kv_len: &[i32]) -> Result<(), (String, String)> {
+    /// Whether all fit problems of these extents.
+    ///
+    /// # Errors
+    /// The first feature that does not: its text, and what is wrong.
+    pub fn check(&self, shape: &Extents, kv_len: &[i32]) -> Result<(), (String, String)> {
         let checked = |c: &Composed| c.feature.check(shape, kv_len).map_err(|reason| (c.shown.clone(), reason));
         self.0.iter().try_for_each(checked)
     }

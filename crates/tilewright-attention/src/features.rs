@@ -6,12 +6,16 @@ mod per_head;
 mod sinks;
 mod softcap;
 mod window;
+mod mask;
+mod tree;
 
 pub use alibi::Alibi;
 pub use causal::Causal;
 pub use sinks::Sinks;
 pub use softcap::Softcap;
 pub use window::Window;
+pub use mask::{ClassMap, ClassifiedMask, Mask};
+pub use tree::Tree;
 
 use crate::attention::Extents;
 use crate::cases::Case;
@@ -32,7 +36,15 @@ pub struct FeatureEntry {
 
 /// Every feature of the library.
 pub fn all() -> Vec<FeatureEntry> {
-    vec![causal::ENTRY, window::ENTRY, softcap::ENTRY, sinks::ENTRY, alibi::ENTRY]
+    vec![
+        causal::ENTRY,
+        window::ENTRY,
+        mask::ENTRY,
+        tree::ENTRY,
+        softcap::ENTRY,
+        sinks::ENTRY,
+        alibi::ENTRY,
+    ]
 }
 
 /// Features as text: `none`, or names joined by `+`.

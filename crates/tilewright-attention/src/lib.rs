@@ -26,7 +26,7 @@ pub use attention::{Attention, Extents, Output, Splits};
 pub use cache::Cache;
 pub use error::{AttentionError, MAX_HEAD_DIM, MAX_LENGTH};
 pub use feature::{Feature, Features};
-pub use features::{Alibi, Causal, Sinks, Softcap, Window};
+pub use features::{Alibi, Causal, ClassMap, ClassifiedMask, Mask, Sinks, Softcap, Tree, Window};
 pub use library::{KernelEntry, Library, library};
 pub use plan::Plan;
 pub use quant::{Affine, Bits, Group, QuantError, Rounding};

@@ -6,7 +6,7 @@ use crate::cases::{Case, Order, Values};
 use crate::error::{AttentionError, MAX_HEAD_DIM};
 use crate::feature::Features;
 use crate::features::{self, Causal};
-use crate::kernels::{ATTENTION_FORWARD, ATTENTION_MERGE, ATTENTION_SPLIT};
+use crate::kernels::{ATTENTION_CLASSIFY, ATTENTION_FORWARD, ATTENTION_MERGE, ATTENTION_SPLIT};
 use crate::tuning;
 use tilewright_ir::{Elem, Schedule};
 use tilewright_lang::{SpecEntry, SpecText, SpecValue};
@@ -86,7 +86,7 @@ impl Library {
 
 /// The kernels of this library.
 pub fn library() -> Library {
-    Library { entries: vec![FORWARD, SPLIT, MERGE] }
+    Library { entries: vec![FORWARD, SPLIT, MERGE, CLASSIFY] }
 }
 
 /// Forward attention over dense tensors.
@@ -138,6 +138,12 @@ const MERGE: KernelEntry = KernelEntry {
     types: FORWARD.types,
     head_dims: FORWARD.head_dims,
     ..KernelEntry::new(&ATTENTION_MERGE, "combines the shares of the keys")
+};
+
+/// The classes of a mask's tiles.
+const CLASSIFY: KernelEntry = KernelEntry {
+    complete: complete_classify,
+    ..KernelEntry::new(&ATTENTION_CLASSIFY, "the classes of a mask's tiles: nothing, some or all of each attended")
 };
 
 const TYPES: [(Elem, Elem); 5] = [
@@ -203,6 +209,14 @@ fn complete_merge(mut text: SpecText) -> Result<SpecText, AttentionError> {
     let chosen =
         [("E", "f32"), ("heads", "4"), ("queries", "1"), ("value_dim", "128"), ("features", "none"), ("lse", "true")];
     for (name, value) in chosen {
+        text.entry(name.to_string()).or_insert(value.to_string());
+    }
+    Ok(text)
+}
+
+/// Values for a mask of bool and the tiles of a prefill.
+fn complete_classify(mut text: SpecText) -> Result<SpecText, AttentionError> {
+    for (name, value) in [("E", "bool"), ("queries", "128"), ("keys", "128")] {
         text.entry(name.to_string()).or_insert(value.to_string());
     }
     Ok(text)

@@ -48,9 +48,6 @@ impl Plan {
         variant.check(&shape)?;
         let threads = device.info().threads;
         let (shares, why) = tuning::shares(request.requested_splits(), &shape, variant.schedule, threads);
-        if variant.features.schedule().is_some() && shares != Shares::Whole {
-            return Err(AttentionError::combination("a class map with splits", "the mask without its map"));
-        }
         let compile =
             |(key, trace): crate::variant::Traced| device.compile_keyed(&key, || trace().map_err(AttentionError::from));
         let passes = match shares {

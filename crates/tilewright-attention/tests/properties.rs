@@ -79,8 +79,9 @@ prop_compose! {
             .lengths(q_len, capacity)
             .order(order)
             .values(if large { Values::LargeLogits } else { Values::Normal });
+        let mut lengths = vec![capacity as i32; batch];
         if let Some(shares) = kv_len {
-            let lengths: Vec<i32> = shares[..batch].iter().map(|share| (share * capacity as f64).round() as i32).collect();
+            lengths = shares[..batch].iter().map(|share| (share * capacity as f64).round() as i32).collect();
             case = case.kv_len(&lengths);
         }
         if let Some(start) = start {
@@ -92,12 +93,13 @@ prop_compose! {
         if let Some((rows, keys)) = schedule {
             case = case.schedule(rows, keys);
         }
-        // Each feature of the library is there, as one of its samples, or not.
+        // Each feature of the library is there, as one of its samples, or not; a tree needs its drafts in the cache.
         let extents = case.extents();
         let chosen = features::all().into_iter().zip(chosen).filter_map(|(entry, chosen)| {
             Some(chosen?.get(&(entry.samples)(&extents)).clone())
         });
-        case.features(chosen.fold(Features::none(), Features::and))
+        let fitting = chosen.filter(|features| features.check(&extents, &lengths).is_ok());
+        case.features(fitting.fold(Features::none(), Features::and))
     }
 }
 

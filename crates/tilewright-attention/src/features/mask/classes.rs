@@ -1,0 +1,179 @@
+//! Which tiles of a mask need not be looked at.
+
+use super::{Cells, Mask};
+use crate::attention::Extents;
+use crate::cache::Format;
+use crate::error::AttentionError;
+use crate::feature::{Class, Feature, Features, Input, InputValue, Keys, MaskHook, Pair, Pairs, Queries};
+use crate::kernels::{AttentionClassify, AttentionClassifyArgs};
+use crate::{arguments, tuning};
+use std::sync::Arc;
+use tilewright_ir::{Diagnostics, Elem, Kernel, Schedule};
+use tilewright_lang::prelude::*;
+use tilewright_runtime::{Device, Tensor};
+
+/// For each plane of a mask and each of its tiles: 0 where nothing is attended, 2 where everything is with bias 0, else 1.
+///
+/// Tiles at the edges are what their real cells are. A NaN cell makes its tile mixed.
+#[derive(Clone, Debug)]
+pub struct ClassMap {
+    /// u8 `[batch or 1, heads or 1, query tiles, key tiles]`.
+    classes: Arc<Tensor>,
+    schedule: Schedule,
+}
+
+/// A [`Mask`] with the [`ClassMap`] that was made of it: tiles of which nothing is attended are skipped, and where everything
+/// is the mask is not read. The result is that of the mask, bit for bit. It serves the tile shape that it was made for.
+#[derive(Clone, Debug)]
+pub struct ClassifiedMask {
+    mask: Mask,
+    map: ClassMap,
+}
+
+/// The name of the classes among the kernel's parameters.
+const INPUT: &str = "mask_classes";
+
+impl Mask {
+    /// The mask with the classes of its tiles of `schedule`.
+    ///
+    /// # Errors
+    /// [`AttentionError::Schedule`] outside the limits, or of several heads where the heads of the mask differ; what goes
+    /// wrong on the device.
+    pub fn classify(&self, device: &Device, schedule: Schedule) -> Result<ClassifiedMask, AttentionError> {
+        tuning::check(schedule, 1, 1, &Format::DENSE)?;
+        if schedule.heads != 1 && self.each.head {
+            let reason = "the heads of the mask differ, so a tile has one class with `heads=1` only".to_string();
+            return Err(AttentionError::Schedule { schedule, reason });
+        }
+        let queries = if self.each.query { schedule.queries as usize } else { 1 };
+        let keys = schedule.keys as usize;
+        let [batch, heads, rows, columns] = self.shape;
+        let shape = [batch, heads, rows.div_ceil(queries), columns.div_ceil(keys)];
+        let mut classes = Tensor::zeros(Elem::U8, &shape)?;
+        // No tensor in memory has as many cells as u32 counts along one axis.
+        let grid = [shape[3], shape[2], batch * heads].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+        if let Some(mask) = self.view()
+            && shape.iter().all(|&extent| extent > 0)
+        {
+            let spec = AttentionClassify { queries, keys };
+            let compile = |key: String, trace: &dyn Fn() -> Result<Kernel, Diagnostics>| {
+                device.compile_keyed(&key, || trace().map_err(AttentionError::from))
+            };
+            let pipeline = match self.cells {
+                Cells::Bool => compile(spec.key::<bool>(), &|| spec.trace::<bool>()),
+                Cells::F32 => compile(spec.key::<f32>(), &|| spec.trace::<f32>()),
+                Cells::F16 => compile(spec.key::<f16>(), &|| spec.trace::<f16>()),
+                Cells::Bf16 => compile(spec.key::<bf16>(), &|| spec.trace::<bf16>()),
+            }?;
+            let own = AttentionClassifyArgs { mask, classes: classes.view_mut() };
+            let none = Features::none();
+            let mut args = arguments::in_order(pipeline.kernel(), own.bind(), Vec::new(), &none)?;
+            device.launch(&pipeline, grid, &mut args)?;
+        }
+        Ok(ClassifiedMask { mask: self.clone(), map: ClassMap { classes: Arc::new(classes), schedule } })
+    }
+
+    /// Whether heads differ, so that a tile of several heads has no one class.
+    pub(crate) fn is_of_each_head(&self) -> bool {
+        self.each.head
+    }
+}
+
+impl ClassMap {
+    /// The classes, u8 `[batch or 1, heads or 1, query tiles, key tiles]`.
+    pub fn classes(&self) -> &Tensor {
+        &self.classes
+    }
+
+    /// The tile shape.
+    pub fn schedule(&self) -> Schedule {
+        self.schedule
+    }
+
+    /// The share of the tiles that is of class 0, 1 and 2; all 0 where the mask has no cells.
+    pub fn shares(&self) -> [f64; 3] {
+        let classes = self.classes.as_bytes();
+        let share = |class| classes.iter().filter(|&&c| c == class).count() as f64 / classes.len().max(1) as f64;
+        [0, 1, 2].map(share)
+    }
+}
+
+impl ClassifiedMask {
+    /// The mask.
+    pub fn mask(&self) -> &Mask {
+        &self.mask
+    }
+
+    /// The classes.
+    pub fn map(&self) -> &ClassMap {
+        &self.map
+    }
+}
+
+impl SpecValue for ClassifiedMask {
+    /// `classified mask(bool,q) of heads=1 queries=128 keys=128`.
+    fn key(&self, key: &mut String) {
+        key.push_str("classified ");
+        self.mask.key(key);
+        key.push_str(&format!(" of {}", self.map.schedule));
+    }
+}
+
+impl Feature for ClassifiedMask {
+    fn check(&self, shape: &Extents, kv_len: &[i32]) -> Result<(), String> {
+        self.mask.check(shape, kv_len)
+    }
+
+    fn schedule(&self) -> Option<Schedule> {
+        Some(self.map.schedule)
+    }
+
+    fn inputs(&self) -> Vec<Input<'_>> {
+        let classes = Input { name: INPUT, value: InputValue::Tensor(self.map.classes.view()) };
+        self.mask.inputs().into_iter().chain([classes]).collect()
+    }
+
+    fn mask(&self) -> Option<&dyn MaskHook> {
+        Some(self)
+    }
+}
+
+#[tile]
+impl MaskHook for ClassifiedMask {
+    fn attended(&self, at: &Pairs) -> Tile<bool> {
+        self.mask.attended(at)
+    }
+
+    fn reference(&self, at: &Pair) -> bool {
+        self.mask.reference(at)
+    }
+
+    fn may(&self, at: &Queries, all: Keys) -> Keys {
+        self.mask.may(at, all)
+    }
+
+    fn bias(&self, at: &Pairs) -> Option<Tile<f32>> {
+        self.mask.bias(at)
+    }
+
+    fn reference_bias(&self, at: &Pair) -> f64 {
+        self.mask.reference_bias(at)
+    }
+
+    fn class(&self, at: &Pairs) -> Option<Class> {
+        let Schedule { heads, queries, keys } = self.map.schedule;
+        if (at.heads, at.queries, at.keys) != (heads as usize, queries as usize, keys as usize) {
+            return None; // tiles of another shape have no classes
+        }
+        let each = self.mask.each;
+        let head = if each.head { at.first_head } else { scalar(0) };
+        let row = if each.query { at.first_row / at.queries } else { scalar(0) };
+        let of_row = launch_view::<u8, 4>(INPUT).at(self.mask.batch(at)).at(head).at(row);
+        let class = of_row.get(at.first_key / at.keys).cast::<i32>();
+        Some(Class { none: class == 0, all: class == 2 })
+    }
+
+    fn differs_by_head(&self) -> bool {
+        self.mask.differs_by_head()
+    }
+}
