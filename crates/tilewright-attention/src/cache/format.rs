@@ -223,13 +223,39 @@ pub(crate) fn decode<C: Float>(codes: Tile<u8>, scales: Tile<C>, biases: Tile<C>
     (scaled.cast::<f32>() + biases.cast::<f32>()).cast::<C>()
 }
 
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Placement::Contiguous => write!(f, "dense"),
+            Placement::Ring => write!(f, "ring"),
+            Placement::Paged { page_size } => write!(f, "paged({page_size})"),
+        }
+    }
+}
+
+impl SpecValue for Placement {
+    fn key(&self, into: &mut String) {
+        into.push_str(&self.to_string());
+    }
+
+    /// `dense`, `ring` or `paged(16)`.
+    fn parse(text: &str) -> Result<Placement, String> {
+        match text {
+            "dense" => Ok(Placement::Contiguous),
+            "ring" => Ok(Placement::Ring),
+            paged => {
+                let number = paged.strip_prefix("paged(").and_then(|rest| rest.strip_suffix(')')?.parse().ok());
+                let page_size =
+                    number.ok_or_else(|| format!("`{paged}` is none of `dense`, `ring` and `paged(16)`"))?;
+                Ok(Placement::Paged { page_size })
+            }
+        }
+    }
+}
+
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.placement {
-            Placement::Contiguous => write!(f, "dense")?,
-            Placement::Ring => write!(f, "ring")?,
-            Placement::Paged { page_size } => write!(f, "paged({page_size})")?,
-        }
+        write!(f, "{}", self.placement)?;
         for (name, encoding) in [("k", self.keys), ("v", self.values)] {
             if let Encoding::Affine(affine) = encoding {
                 write!(f, "+{name}-{affine}")?;
@@ -248,16 +274,7 @@ impl SpecValue for Format {
     /// values, and `tail`.
     fn parse(text: &str) -> Result<Format, String> {
         let mut parts = text.split('+');
-        let placement = match parts.next().unwrap_or_default() {
-            "dense" => Placement::Contiguous,
-            "ring" => Placement::Ring,
-            paged => {
-                let number = paged.strip_prefix("paged(").and_then(|rest| rest.strip_suffix(')')?.parse().ok());
-                let page_size =
-                    number.ok_or_else(|| format!("`{paged}` is none of `dense`, `ring` and `paged(16)`"))?;
-                Placement::Paged { page_size }
-            }
-        };
+        let placement = Placement::parse(parts.next().unwrap_or_default())?;
         let mut format = Format { placement, ..Format::DENSE };
         for part in parts {
             let affine = |of: &str| of.parse().map(Encoding::Affine).map_err(|error: QuantError| error.to_string());
