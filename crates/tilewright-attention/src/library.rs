@@ -290,7 +290,9 @@ fn benches() -> Vec<Case> {
         all.push(case("decode_d128_4096".into()).heads(32, 8).lengths(1, 4096).dims(128, 128));
         for format in ["ring", "paged(16)", "dense+k-q8g64+v-q8g64", "dense+k-q4g64+v-q4g64"] {
             let Ok(format) = Format::parse(format) else { continue };
-            all.push(case(format!("decode_{format}_d128_4096")).heads(32, 8).lengths(1, 4096).dims(128, 128).cache(format));
+            all.push(
+                case(format!("decode_{format}_d128_4096")).heads(32, 8).lengths(1, 4096).dims(128, 128).cache(format),
+            );
         }
         all.push(case("verify_d128_4096".into()).heads(32, 8).lengths(8, 4096).dims(128, 128).feature(Causal));
         all.push(case("latent_d576_1024".into()).heads(4, 1).lengths(256, 1024).dims(576, 512).feature(Causal));

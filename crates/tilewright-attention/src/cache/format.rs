@@ -4,6 +4,7 @@
 //! stored ([`Encoding`]). Both are specialisation values; the tensors become launch parameters of the kernel.
 
 use crate::index::{Keys, Pairs, Queries};
+use crate::kernels::rounded;
 use crate::quant::{Affine, QuantError};
 use std::fmt;
 use tilewright_lang::prelude::*;
@@ -154,13 +155,20 @@ impl Stretch {
     /// The keys of a tile, `[keys, head_dim]`; what lies outside `own` is zero, or any value where slots are paged.
     #[track_caller]
     pub fn load_keys<C: Float>(&self, at: &Pairs, own: Keys, kv_head: Scalar<i32>, head_dim: usize) -> Tile<C> {
-        self.load(self.k, at, own, kv_head, head_dim)
+        self.load((self.k, head_dim), at, own, kv_head, Tile::cast)
     }
 
     /// The values of a tile, `[keys, value_dim]`, in the same way.
     #[track_caller]
     pub fn load_values<C: Float>(&self, at: &Pairs, own: Keys, kv_head: Scalar<i32>, value_dim: usize) -> Tile<C> {
-        self.load(self.v, at, own, kv_head, value_dim)
+        self.load((self.v, value_dim), at, own, kv_head, Tile::cast)
+    }
+
+    /// The keys of a tile in the same way, with the bits of a dequantised cache on every device: an op may keep more digits
+    /// than its type, and nothing is kept here.
+    #[track_caller]
+    pub fn dequantise_keys<C: Float>(&self, at: &Pairs, own: Keys, kv_head: Scalar<i32>, head_dim: usize) -> Tile<C> {
+        self.load((self.k, head_dim), at, own, kv_head, rounded)
     }
 
     /// Whether tiles may hold anything outside `own`.
@@ -169,7 +177,14 @@ impl Stretch {
     }
 
     #[track_caller]
-    fn load<C: Float>(&self, side: Side, at: &Pairs, own: Keys, kv_head: Scalar<i32>, dim: usize) -> Tile<C> {
+    fn load<C: Float>(
+        &self,
+        (side, dim): (Side, usize),
+        at: &Pairs,
+        own: Keys,
+        kv_head: Scalar<i32>,
+        round: fn(Tile<f32>) -> Tile<C>,
+    ) -> Tile<C> {
         match side.encoding {
             Encoding::Stored => self.rows(side.names.stored, at, own, kv_head, dim),
             Encoding::Affine(Affine { bits, group }) => {
@@ -178,7 +193,8 @@ impl Stretch {
                 let words = self.rows::<u32>(side.names.w, at, own, kv_head, dim * bits.width() / 32);
                 let of_groups = |name| self.rows::<C>(name, at, own, kv_head, groups).reshape(&[keys * groups, 1]);
                 let codes = words.unpack(bits.width() as u32).reshape(&by_group);
-                decode(codes, of_groups(side.names.scales), of_groups(side.names.biases)).reshape(&[keys, dim])
+                let (scales, biases) = (of_groups(side.names.scales), of_groups(side.names.biases));
+                decode(codes, scales, biases, round).reshape(&[keys, dim])
             }
         }
     }
@@ -218,9 +234,9 @@ impl Side {
 
 /// The numbers that codes stand for, `T(T(code * scale) + bias)`, so that they are those of a dequantised cache.
 #[track_caller]
-pub(crate) fn decode<C: Float>(codes: Tile<u8>, scales: Tile<C>, biases: Tile<C>) -> Tile<C> {
-    let scaled = (codes.cast::<f32>() * scales.cast::<f32>()).cast::<C>();
-    (scaled.cast::<f32>() + biases.cast::<f32>()).cast::<C>()
+fn decode<C: Float>(codes: Tile<u8>, scales: Tile<C>, biases: Tile<C>, round: fn(Tile<f32>) -> Tile<C>) -> Tile<C> {
+    let scaled = round(codes.cast::<f32>() * scales.cast::<f32>());
+    round(scaled.cast::<f32>() + biases.cast::<f32>())
 }
 
 impl fmt::Display for Placement {

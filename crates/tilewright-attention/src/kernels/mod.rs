@@ -6,6 +6,7 @@ mod forward;
 mod merge;
 mod place;
 mod quantise;
+mod rounded;
 mod row_state;
 mod split;
 mod walk;
@@ -15,5 +16,6 @@ pub use dequantise::{CACHE_DEQUANTISE, CacheDequantise, CacheDequantiseArgs, cac
 pub use forward::{ATTENTION_FORWARD, AttentionForward, AttentionForwardArgs, attention_forward};
 pub use merge::{ATTENTION_MERGE, AttentionMerge, AttentionMergeArgs, attention_merge};
 pub use quantise::{CACHE_QUANTISE, CacheQuantise, CacheQuantiseArgs, cache_quantise};
+pub(crate) use rounded::rounded;
 pub use row_state::RowState;
 pub use split::{ATTENTION_SPLIT, AttentionSplit, AttentionSplitArgs, attention_split};

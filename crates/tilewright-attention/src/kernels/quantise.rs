@@ -1,6 +1,7 @@
 //! New tokens into a quantised cache.
 
 use super::place::NewTokens;
+use super::rounded::rounded;
 use crate::cache::Placement;
 use crate::quant::{Affine, Rounding};
 use tilewright_lang::prelude::*;
@@ -60,16 +61,16 @@ struct Encoded {
 fn encode(x: Tile<f32>, format: Affine, rounding: Rounding) -> Encoded {
     let largest = format.bits.largest() as f32;
     let (low, high) = (x.min_along(1), x.max_along(1));
-    let step = ((high - low) / largest).max(1e-7);
+    let step = rounded(rounded(high - low) / largest).max(1e-7);
     let from_low = low.abs() > high.abs();
     let edge = from_low.select(low, high);
     let step = from_low.select(step, -step);
     // Snapping makes zero a code of its own wherever the group spans it.
-    let at_zero = round(edge / step, rounding);
+    let at_zero = round(rounded(edge / step), rounding);
     let snaps = at_zero != 0.0;
-    let scale = snaps.select(edge / at_zero, step);
+    let scale = snaps.select(rounded(edge / at_zero), step);
     let bias = snaps.select(edge, 0.0);
-    let codes = round((x - bias) / scale, rounding).max(0.0).min(largest).cast();
+    let codes = round(rounded(rounded(x - bias) / scale), rounding).max(0.0).min(largest).cast();
     Encoded { codes, scale, bias }
 }
 
