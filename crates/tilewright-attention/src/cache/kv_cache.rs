@@ -67,7 +67,7 @@ pub struct KvCache {
 #[derive(Clone, Debug)]
 pub(super) enum Store {
     Stored(Tensor),
-    Affine(CodeTensors),
+    Affine(Box<CodeTensors>),
 }
 
 /// Where tokens lie.
@@ -292,7 +292,7 @@ impl Store {
         let [outer, heads, slots] = axes;
         match encoding {
             Encoding::Stored => Ok(Store::Stored(Tensor::zeros(elem, &[outer, heads, slots, dim])?)),
-            Encoding::Affine(format) => Ok(Store::Affine(CodeTensors::zeros(format, elem, axes, dim)?)),
+            Encoding::Affine(format) => Ok(Store::Affine(Box::new(CodeTensors::zeros(format, elem, axes, dim)?))),
         }
     }
 
