@@ -2,20 +2,20 @@
 
 mod alibi;
 mod causal;
+mod mask;
 mod per_head;
 mod sinks;
 mod softcap;
-mod window;
-mod mask;
 mod tree;
+mod window;
 
 pub use alibi::Alibi;
 pub use causal::Causal;
+pub use mask::{ClassMap, ClassifiedMask, Mask};
 pub use sinks::Sinks;
 pub use softcap::Softcap;
-pub use window::Window;
-pub use mask::{ClassMap, ClassifiedMask, Mask};
 pub use tree::Tree;
+pub use window::Window;
 
 use crate::attention::Extents;
 use crate::cases::Case;
@@ -36,15 +36,7 @@ pub struct FeatureEntry {
 
 /// Every feature of the library.
 pub fn all() -> Vec<FeatureEntry> {
-    vec![
-        causal::ENTRY,
-        window::ENTRY,
-        mask::ENTRY,
-        tree::ENTRY,
-        softcap::ENTRY,
-        sinks::ENTRY,
-        alibi::ENTRY,
-    ]
+    vec![causal::ENTRY, window::ENTRY, mask::ENTRY, tree::ENTRY, softcap::ENTRY, sinks::ENTRY, alibi::ENTRY]
 }
 
 /// Features as text: `none`, or names joined by `+`.

@@ -7,6 +7,7 @@ use crate::error::{AttentionError, MAX_HEAD_DIM};
 use crate::feature::Features;
 use crate::features::{self, Causal};
 use crate::kernels::{ATTENTION_CLASSIFY, ATTENTION_FORWARD, ATTENTION_MERGE, ATTENTION_SPLIT};
+use crate::kernels::{CACHE_APPEND, CACHE_DEQUANTISE, CACHE_QUANTISE};
 use crate::tuning;
 use tilewright_ir::{Elem, Schedule};
 use tilewright_lang::{SpecEntry, SpecText, SpecValue};
@@ -86,7 +87,7 @@ impl Library {
 
 /// The kernels of this library.
 pub fn library() -> Library {
-    Library { entries: vec![FORWARD, SPLIT, MERGE, CLASSIFY] }
+    Library { entries: vec![FORWARD, SPLIT, MERGE, CLASSIFY, APPEND, QUANTISE, DEQUANTISE] }
 }
 
 /// Forward attention over dense tensors.
@@ -144,6 +145,27 @@ const MERGE: KernelEntry = KernelEntry {
 const CLASSIFY: KernelEntry = KernelEntry {
     complete: complete_classify,
     ..KernelEntry::new(&ATTENTION_CLASSIFY, "the classes of a mask's tiles: nothing, some or all of each attended")
+};
+
+/// New tokens into a cache.
+const APPEND: KernelEntry = KernelEntry {
+    complete: |text| with(text, &[("E", "f16"), ("tokens", "16"), ("dim", "128"), ("placement", "dense")]),
+    ..KernelEntry::new(&CACHE_APPEND, "writes new tokens into a cache: dense, a ring or pages")
+};
+
+/// New tokens into a quantised cache.
+const QUANTISE: KernelEntry = KernelEntry {
+    complete: |text| {
+        let text = with(text, &[("format", "q8g64"), ("rounding", "even")])?;
+        (APPEND.complete)(text)
+    },
+    ..KernelEntry::new(&CACHE_QUANTISE, "encodes new tokens as codes of 4 or 8 bits, into a cache or a tensor")
+};
+
+/// A cache back to a tensor.
+const DEQUANTISE: KernelEntry = KernelEntry {
+    complete: |text| with(text, &[("E", "f16"), ("tokens", "32"), ("dim", "128"), ("cache", "dense+k-q8g64")]),
+    ..KernelEntry::new(&CACHE_DEQUANTISE, "the tokens of a cache in order, decoded where they are codes")
 };
 
 const TYPES: [(Elem, Elem); 5] = [
@@ -205,10 +227,15 @@ fn complete_for(mut text: SpecText, q_len: usize, lse: bool) -> Result<SpecText,
 }
 
 /// Values for the merge of one query of a group of four heads.
-fn complete_merge(mut text: SpecText) -> Result<SpecText, AttentionError> {
+fn complete_merge(text: SpecText) -> Result<SpecText, AttentionError> {
     let chosen =
         [("E", "f32"), ("heads", "4"), ("queries", "1"), ("value_dim", "128"), ("features", "none"), ("lse", "true")];
-    for (name, value) in chosen {
+    with(text, &chosen)
+}
+
+/// The values that are left out as they are given here.
+fn with(mut text: SpecText, others: &[(&str, &str)]) -> Result<SpecText, AttentionError> {
+    for (name, value) in others {
         text.entry(name.to_string()).or_insert(value.to_string());
     }
     Ok(text)
@@ -304,7 +331,9 @@ fn benches() -> Vec<Case> {
         all.push(case("decode_d128_4096".into()).heads(32, 8).lengths(1, 4096).dims(128, 128));
         for format in ["ring", "paged(16)", "dense+k-q8g64+v-q8g64", "dense+k-q4g64+v-q4g64"] {
             let Ok(format) = Format::parse(format) else { continue };
-            all.push(case(format!("decode_{format}_d128_4096")).heads(32, 8).lengths(1, 4096).dims(128, 128).cache(format));
+            all.push(
+                case(format!("decode_{format}_d128_4096")).heads(32, 8).lengths(1, 4096).dims(128, 128).cache(format),
+            );
         }
         all.push(case("verify_d128_4096".into()).heads(32, 8).lengths(8, 4096).dims(128, 128).feature(Causal));
         all.push(case("latent_d576_1024".into()).heads(4, 1).lengths(256, 1024).dims(576, 512).feature(Causal));

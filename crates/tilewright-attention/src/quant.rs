@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 use tilewright_ir::Elem;
+use tilewright_lang::SpecValue;
 
 /// Bits of one code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -222,3 +223,19 @@ impl FromStr for Rounding {
         found.ok_or_else(|| QuantError::Rounding { text: text.to_string() })
     }
 }
+
+macro_rules! by_text {
+    ($($ty:ty),*) => { $(
+        impl SpecValue for $ty {
+            fn key(&self, into: &mut String) {
+                into.push_str(&self.to_string());
+            }
+
+            fn parse(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|error: QuantError| error.to_string())
+            }
+        }
+    )* };
+}
+
+by_text!(Affine, Rounding);

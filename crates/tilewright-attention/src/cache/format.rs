@@ -4,6 +4,7 @@
 //! stored ([`Encoding`]). Both are specialisation values; the tensors become launch parameters of the kernel.
 
 use crate::index::{Keys, Pairs, Queries};
+use crate::kernels::rounded;
 use crate::quant::{Affine, QuantError};
 use std::fmt;
 use tilewright_lang::prelude::*;
@@ -154,13 +155,20 @@ impl Stretch {
     /// The keys of a tile, `[keys, head_dim]`; what lies outside `own` is zero, or any value where slots are paged.
     #[track_caller]
     pub fn load_keys<C: Float>(&self, at: &Pairs, own: Keys, kv_head: Scalar<i32>, head_dim: usize) -> Tile<C> {
-        self.load(self.k, at, own, kv_head, head_dim)
+        self.load((self.k, head_dim), at, own, kv_head, Tile::cast)
     }
 
     /// The values of a tile, `[keys, value_dim]`, in the same way.
     #[track_caller]
     pub fn load_values<C: Float>(&self, at: &Pairs, own: Keys, kv_head: Scalar<i32>, value_dim: usize) -> Tile<C> {
-        self.load(self.v, at, own, kv_head, value_dim)
+        self.load((self.v, value_dim), at, own, kv_head, Tile::cast)
+    }
+
+    /// The keys of a tile in the same way, with the bits of a dequantised cache on every device: an op may keep more digits
+    /// than its type, and nothing is kept here.
+    #[track_caller]
+    pub fn dequantise_keys<C: Float>(&self, at: &Pairs, own: Keys, kv_head: Scalar<i32>, head_dim: usize) -> Tile<C> {
+        self.load((self.k, head_dim), at, own, kv_head, rounded)
     }
 
     /// Whether tiles may hold anything outside `own`.
@@ -169,7 +177,14 @@ impl Stretch {
     }
 
     #[track_caller]
-    fn load<C: Float>(&self, side: Side, at: &Pairs, own: Keys, kv_head: Scalar<i32>, dim: usize) -> Tile<C> {
+    fn load<C: Float>(
+        &self,
+        (side, dim): (Side, usize),
+        at: &Pairs,
+        own: Keys,
+        kv_head: Scalar<i32>,
+        round: fn(Tile<f32>) -> Tile<C>,
+    ) -> Tile<C> {
         match side.encoding {
             Encoding::Stored => self.rows(side.names.stored, at, own, kv_head, dim),
             Encoding::Affine(Affine { bits, group }) => {
@@ -178,7 +193,8 @@ impl Stretch {
                 let words = self.rows::<u32>(side.names.w, at, own, kv_head, dim * bits.width() / 32);
                 let of_groups = |name| self.rows::<C>(name, at, own, kv_head, groups).reshape(&[keys * groups, 1]);
                 let codes = words.unpack(bits.width() as u32).reshape(&by_group);
-                decode(codes, of_groups(side.names.scales), of_groups(side.names.biases)).reshape(&[keys, dim])
+                let (scales, biases) = (of_groups(side.names.scales), of_groups(side.names.biases));
+                decode(codes, scales, biases, round).reshape(&[keys, dim])
             }
         }
     }
@@ -218,18 +234,44 @@ impl Side {
 
 /// The numbers that codes stand for, `T(T(code * scale) + bias)`, so that they are those of a dequantised cache.
 #[track_caller]
-pub(crate) fn decode<C: Float>(codes: Tile<u8>, scales: Tile<C>, biases: Tile<C>) -> Tile<C> {
-    let scaled = (codes.cast::<f32>() * scales.cast::<f32>()).cast::<C>();
-    (scaled.cast::<f32>() + biases.cast::<f32>()).cast::<C>()
+fn decode<C: Float>(codes: Tile<u8>, scales: Tile<C>, biases: Tile<C>, round: fn(Tile<f32>) -> Tile<C>) -> Tile<C> {
+    let scaled = round(codes.cast::<f32>() * scales.cast::<f32>());
+    round(scaled.cast::<f32>() + biases.cast::<f32>())
+}
+
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Placement::Contiguous => write!(f, "dense"),
+            Placement::Ring => write!(f, "ring"),
+            Placement::Paged { page_size } => write!(f, "paged({page_size})"),
+        }
+    }
+}
+
+impl SpecValue for Placement {
+    fn key(&self, into: &mut String) {
+        into.push_str(&self.to_string());
+    }
+
+    /// `dense`, `ring` or `paged(16)`.
+    fn parse(text: &str) -> Result<Placement, String> {
+        match text {
+            "dense" => Ok(Placement::Contiguous),
+            "ring" => Ok(Placement::Ring),
+            paged => {
+                let number = paged.strip_prefix("paged(").and_then(|rest| rest.strip_suffix(')')?.parse().ok());
+                let page_size =
+                    number.ok_or_else(|| format!("`{paged}` is none of `dense`, `ring` and `paged(16)`"))?;
+                Ok(Placement::Paged { page_size })
+            }
+        }
+    }
 }
 
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.placement {
-            Placement::Contiguous => write!(f, "dense")?,
-            Placement::Ring => write!(f, "ring")?,
-            Placement::Paged { page_size } => write!(f, "paged({page_size})")?,
-        }
+        write!(f, "{}", self.placement)?;
         for (name, encoding) in [("k", self.keys), ("v", self.values)] {
             if let Encoding::Affine(affine) = encoding {
                 write!(f, "+{name}-{affine}")?;
@@ -248,16 +290,7 @@ impl SpecValue for Format {
     /// values, and `tail`.
     fn parse(text: &str) -> Result<Format, String> {
         let mut parts = text.split('+');
-        let placement = match parts.next().unwrap_or_default() {
-            "dense" => Placement::Contiguous,
-            "ring" => Placement::Ring,
-            paged => {
-                let number = paged.strip_prefix("paged(").and_then(|rest| rest.strip_suffix(')')?.parse().ok());
-                let page_size =
-                    number.ok_or_else(|| format!("`{paged}` is none of `dense`, `ring` and `paged(16)`"))?;
-                Placement::Paged { page_size }
-            }
-        };
+        let placement = Placement::parse(parts.next().unwrap_or_default())?;
         let mut format = Format { placement, ..Format::DENSE };
         for part in parts {
             let affine = |of: &str| of.parse().map(Encoding::Affine).map_err(|error: QuantError| error.to_string());

@@ -129,6 +129,12 @@ impl<'a> Cache<'a> {
         }
     }
 
+    /// The values as keys and the keys as values.
+    pub(crate) fn swapped(self) -> Self {
+        let tail = self.tail.map(|tail| Tail { k: tail.v, v: tail.k, ..tail });
+        Cache { keys: self.values, values: self.keys, tail, ..self }
+    }
+
     /// The type of what is not codes; of the keys, which share it with the values.
     pub(crate) fn elem(&self) -> Elem {
         match &self.keys {
