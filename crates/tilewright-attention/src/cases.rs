@@ -69,6 +69,8 @@ pub struct CaseReport {
     pub share: f64,
     /// Elements compared; never 0.
     pub compared: usize,
+    /// What its kernels were specialised by.
+    pub kernel: String,
 }
 
 /// A case that failed.
@@ -210,8 +212,13 @@ impl Case {
     }
 
     /// The tile shape, of one head, instead of the planner's.
-    pub fn schedule(mut self, queries: u32, keys: u32) -> Case {
-        self.schedule = Some(Schedule { heads: 1, queries, keys });
+    pub fn schedule(self, queries: u32, keys: u32) -> Case {
+        self.tile(Schedule { heads: 1, queries, keys })
+    }
+
+    /// The tile shape, instead of the planner's.
+    pub fn tile(mut self, schedule: Schedule) -> Case {
+        self.schedule = Some(schedule);
         self
     }
 
@@ -286,6 +293,7 @@ impl Case {
         let refused = |error: AttentionError| CaseError::Refused { name: self.name(), error };
         let inputs = self.inputs().map_err(refused)?;
         let request = self.request(&inputs).map_err(refused)?;
+        let kernel = request.plan(device).and_then(|plan| plan.variant().key()).map_err(refused)?;
         let out = request.run(device).map_err(refused)?;
         let problem = Problem::of(&request).map_err(refused)?;
         let wanted = attention(&problem);
@@ -299,6 +307,7 @@ impl Case {
             bound: found.bound,
             share: found.share,
             compared: found.compared,
+            kernel,
         })
     }
 
