@@ -130,7 +130,9 @@ fn open(args: &Args) -> Result<Device, CliError> {
     match (args.device, args.threads) {
         (DeviceName::Cpu, Some(threads)) => Ok(Device::cpu_with_threads(threads.into())),
         (device, None) => device.open(),
-        (_, Some(threads)) => Err(CliError::Setting { text: format!("--threads {threads}"), wanted: "`--device cpu`" }),
+        (_, Some(threads)) => {
+            Err(CliError::Setting { text: format!("--threads {threads}"), wanted: "`--device cpu`".to_string() })
+        }
     }
 }
 

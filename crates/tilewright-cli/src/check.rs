@@ -1,8 +1,8 @@
 //! Results beside what the input file says that they should be.
 
+use crate::attend::Inputs;
 use crate::error::CliError;
 use crate::output::{BAD, GOOD, paint};
-use crate::request::Inputs;
 use serde::Serialize;
 use tilewright::attention::reference::{self, Bound, Elements, Problem, compare_elements};
 use tilewright::prelude::{Attention, Tensor};
@@ -45,11 +45,11 @@ pub fn check(
     let bound = Bound::of(&problem, &reference);
     let mut checks = Vec::new();
     if let Some(expected) = &inputs.expected_o {
-        let got = inputs.head_major(o)?.to_f64();
+        let got = inputs.layout().view(o)?.to_f64();
         checks.push(if inputs.rounded || expected.elem() != o.elem() {
             Check::of("o", "f64", &got, &reference.o, |x| bound.o(x))
         } else {
-            Check::of("o", "file", &got, &inputs.head_major(expected)?.to_f64(), |x| bound.o_of_rounded(x))
+            Check::of("o", "file", &got, &inputs.layout().view(expected)?.to_f64(), |x| bound.o_of_rounded(x))
         });
     }
     if let (Some(expected), Some(lse)) = (&inputs.expected_lse, lse) {

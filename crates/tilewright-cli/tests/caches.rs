@@ -1,0 +1,414 @@
+//! Caches in a file: rings, pages, codes, and keys split into shares, beside attention in f64 over the tokens in order.
+
+mod support;
+
+use safetensors::tensor::Dtype;
+use support::{Bench, SMALL, Sizes, Tensors, assert_close, attend, refuses};
+use tilewright::attention::reference::affine;
+use tilewright::attention::{Affine, Bits, Group, Rounding};
+use tilewright::prelude::Elem;
+
+const DEVICES: [&str; 2] = ["cpu", "interp"];
+
+/// Heads as long as every group divides.
+const LONG: Sizes = Sizes { head_dim: 128, value_dim: 128, ..SMALL };
+/// Three pages of 16 tokens.
+const PAGED: Sizes = Sizes { kv_len: 40, ..SMALL };
+
+fn small() -> Tensors {
+    SMALL.tensors(Dtype::F32, Dtype::F32)
+}
+
+fn causal(sizes: Sizes) -> impl Fn(usize, usize) -> usize {
+    move |_, row| sizes.kv_len + row + 1 - sizes.q_len
+}
+
+/// Numbers as a file may hold them.
+fn integers(numbers: &[i64]) -> [(Dtype, Vec<u8>); 3] {
+    [
+        (Dtype::I32, numbers.iter().flat_map(|&n| (n as i32).to_le_bytes()).collect()),
+        (Dtype::U32, numbers.iter().flat_map(|&n| (n as u32).to_le_bytes()).collect()),
+        (Dtype::I64, numbers.iter().flat_map(|&n| n.to_le_bytes()).collect()),
+    ]
+}
+
+/// k and v with each row `(outer, head, slot)` taken from the token that `from` names, or NaN.
+fn moved(
+    sizes: Sizes,
+    tensors: &Tensors,
+    outer: usize,
+    slots: usize,
+    from: impl Fn(usize, usize) -> Option<(usize, usize)>,
+) -> Tensors {
+    let mut to = tensors.clone();
+    for (name, dim) in [("k", sizes.head_dim), ("v", sizes.value_dim)] {
+        let values = tensors.values(name);
+        let mut all = Vec::new();
+        for (block, head, slot) in rows(outer, sizes.kv_heads, slots) {
+            match from(block, slot) {
+                None => all.extend(vec![f64::NAN; dim]),
+                Some((batch, token)) => {
+                    let row = (batch * sizes.kv_heads + head) * sizes.kv_len + token;
+                    all.extend(&values[row * dim..][..dim]);
+                }
+            }
+        }
+        to = to.float(name, Dtype::F32, &[outer, sizes.kv_heads, slots, dim], &all);
+    }
+    to
+}
+
+fn rows(outer: usize, heads: usize, slots: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    (0..outer).flat_map(move |o| (0..heads).flat_map(move |h| (0..slots).map(move |s| (o, h, s))))
+}
+
+#[test]
+fn a_ring_gives_what_its_tokens_in_order_give() {
+    let tensors = small();
+    let (o, lse) = SMALL.attention(&tensors, 0.25, causal(SMALL));
+    let (starts, capacity) = ([7, 2], 11);
+    let ring = moved(SMALL, &tensors, 2, capacity, |batch, slot| {
+        let token = (slot + capacity - starts[batch]) % capacity;
+        (token < 9).then_some((batch, token))
+    });
+    for (dtype, bytes) in integers(&[7, 2]) {
+        for device in DEVICES {
+            let ring = ring.clone().raw("ring_start", dtype, &[2], bytes.clone()).i32("kv_len", &[9, 9]);
+            let out = attend(&ring, &["--causal", "--lse", "--device", device]);
+            assert_close(&out.values("o"), &o, 2e-6);
+            assert_close(&out.values("lse"), &lse, 2e-6);
+        }
+    }
+    let ring = ring.i32("kv_len", &[9, 9]);
+    refuses(&ring.clone().i32("ring_start", &[7, 11]), &["--causal"], 2, "ring_start[1] is 11");
+    refuses(&ring.clone().i32("ring_start", &[7, -1]), &["--causal"], 2, "ring_start[1] is -1");
+    refuses(&ring.clone().i32("ring_start", &[7]), &[], 2, "tensor `ring_start` is I32 [1]; shape [2]");
+    refuses(&ring.i32("ring_start", &[7, 2]), &["--causal", "--q-start", "0"], 2, "`q_start` with a ring");
+}
+
+/// Pages in another order, one of them shared by nobody; the tokens of batch entry b in the pages of row b of the table.
+fn pages(sizes: Sizes, tensors: &Tensors) -> Tensors {
+    let page = |number: usize| [[5, 1, 3], [0, 6, 2]].iter().flatten().position(|&n| n == number);
+    moved(sizes, tensors, 7, 16, |number, slot| {
+        let place = page(number)?;
+        let token = place % 3 * 16 + slot;
+        (token < 40).then_some((place / 3, token))
+    })
+    .i32("kv_len", &[40, 40])
+}
+
+#[test]
+fn pages_give_what_their_tokens_in_order_give() {
+    let tensors = PAGED.tensors(Dtype::F32, Dtype::F32);
+    let (o, _) = PAGED.attention(&tensors, 0.25, causal(PAGED));
+    let paged = pages(PAGED, &tensors);
+    // The fourth entries are past kv_len.
+    for (dtype, bytes) in integers(&[5, 1, 3, -1, 0, 6, 2, i64::from(i32::MAX)]) {
+        for device in DEVICES {
+            let out =
+                attend(&paged.clone().raw("pages", dtype, &[2, 4], bytes.clone()), &["--causal", "--device", device]);
+            assert_close(&out.values("o"), &o, 2e-6);
+        }
+    }
+    let huge = [5, 1, 3, 1 << 40, 0, 6, 2, -(1 << 40)].iter().flat_map(|n: &i64| n.to_le_bytes()).collect();
+    let out = attend(&paged.clone().raw("pages", Dtype::I64, &[2, 4], huge), &["--causal", "--splits", "2"]);
+    assert_close(&out.values("o"), &o, 2e-6);
+
+    let table = |numbers: &[i32], shape: &[usize]| {
+        paged.clone().raw("pages", Dtype::I32, shape, numbers.iter().flat_map(|n| n.to_le_bytes()).collect())
+    };
+    refuses(&table(&[5, 1, 7, 0, 6, 2], &[2, 3]), &[], 2, "page 2 of batch entry 0 is 7");
+    refuses(&table(&[5, 1, 3, 0, -6, 2], &[2, 3]), &[], 2, "page 1 of batch entry 1 is -6");
+    refuses(&table(&[5, 1, 3], &[3]), &[], 2, "tensor `pages` is I32 [3]; shape [2, any]");
+    refuses(&table(&[5, 1, 0, 6], &[2, 2]), &[], 2, "40");
+    let both = table(&[5, 1, 3, 0, 6, 2], &[2, 3]).i32("ring_start", &[0, 0]);
+    refuses(&both, &[], 2, "tensor `ring_start` is there beside `pages`");
+    let small_pages = small().raw("pages", Dtype::I32, &[2, 1], vec![0; 8]);
+    refuses(&small_pages, &[], 2, "pages of 9 tokens");
+}
+
+#[test]
+fn pages_serve_queries_of_rank_3() {
+    let tensors = PAGED.tensors(Dtype::F32, Dtype::F32);
+    let (o, _) = PAGED.attention(&tensors, 0.25, causal(PAGED));
+    let (half, q) = (o.len() / 2, tensors.values("q"));
+    let paged = pages(PAGED, &tensors).float("q", Dtype::F32, &[4, 5, 16], &q[..q.len() / 2]).i32("kv_len", &[40]);
+    let table = [5i32, 1, 3].iter().flat_map(|n| n.to_le_bytes()).collect();
+    let paged = paged.raw("pages", Dtype::I32, &[1, 3], table);
+    let out = attend(&paged, &["--causal"]);
+    assert_eq!(out.shape("o"), [4, 5, 24]);
+    assert_close(&out.values("o"), &o[..half], 2e-6);
+    let flat = paged.float("k", Dtype::F32, &[2, 40, 16], &vec![0.5; 2 * 40 * 16]);
+    refuses(&flat, &[], 2, "tensor `k` is f32 [2, 40, 16]; rank 4, pages, is needed");
+}
+
+/// `name` as codes, and the numbers that these stand for under its name in the second file.
+fn coded(mut codes: Tensors, mut plain: Tensors, name: &str, elem: Elem, format: Affine) -> (Tensors, Tensors) {
+    let shape = codes.shape(name).to_vec();
+    let dtype = codes.dtype(name);
+    let values: Vec<f32> = codes.values(name).iter().map(|&x| x as f32).collect();
+    let encoded = affine::encode(&values, elem, format, Rounding::TiesToEven).expect("the group divides");
+    let last = |n: usize| [&shape[..shape.len() - 1], &[n]].concat();
+    let (words, groups) = (format.words(shape[3]).expect("words"), format.groups(shape[3]).expect("groups"));
+    plain = plain.float(name, dtype, &shape, &affine::decode(&encoded, elem, format).expect("codes"));
+    let bytes = encoded.words.iter().flat_map(|w| w.to_le_bytes()).collect();
+    codes = codes.without(name).raw(&format!("{name}.w"), Dtype::U32, &last(words), bytes);
+    codes = codes.float(&format!("{name}.scales"), dtype, &last(groups), &encoded.scales);
+    (codes.float(&format!("{name}.biases"), dtype, &last(groups), &encoded.biases), plain)
+}
+
+/// As [`coded`], for k, v or both.
+fn cache(elem: Elem, dtype: Dtype, k: Option<Affine>, v: Option<Affine>, sizes: Sizes) -> (Tensors, Tensors) {
+    let dense = sizes.tensors(dtype, dtype);
+    let (mut codes, mut plain) = (dense.clone(), dense);
+    for (name, format) in [("k", k), ("v", v)] {
+        if let Some(format) = format {
+            (codes, plain) = coded(codes, plain, name, elem, format);
+        }
+    }
+    (codes, plain)
+}
+
+const Q4G32: Affine = Affine { bits: Bits::Four, group: Group::Of32 };
+const Q8G64: Affine = Affine { bits: Bits::Eight, group: Group::Of64 };
+
+#[test]
+fn codes_in_the_file_are_read_in_every_format() {
+    for format in Affine::all() {
+        let (codes, plain) = cache(Elem::F32, Dtype::F32, Some(format), Some(format), LONG);
+        let (o, lse) = LONG.attention(&plain, 0.125, causal(LONG));
+        for device in DEVICES {
+            let out = attend(&codes, &["--causal", "--lse", "--scale=0.125", "--device", device]);
+            assert_close(&out.values("o"), &o, 2e-6);
+            assert_close(&out.values("lse"), &lse, 3e-6);
+        }
+        // What the flags say as well must be so.
+        let (bits, group) = (format!("int{}", format.bits), format.group.to_string());
+        attend(&codes, &["--kv", &bits, "--group", &group]);
+    }
+}
+
+#[test]
+fn keys_and_values_have_formats_of_their_own() {
+    for (k, v) in [(Some(Q8G64), Some(Q4G32)), (Some(Q4G32), None), (None, Some(Q8G64))] {
+        for (elem, dtype, bound) in [(Elem::F32, Dtype::F32, 2e-6), (Elem::F16, Dtype::F16, 2e-3)] {
+            for sequence_major in [false, true] {
+                let sizes = Sizes { sequence_major, ..LONG };
+                let (codes, plain) = cache(elem, dtype, k, v, sizes);
+                let (o, _) = sizes.attention(&plain, 0.125, causal(sizes));
+                let layout = if sequence_major { "blhd" } else { "bhld" };
+                let out = attend(&codes, &["--causal", "--scale=0.125", "--layout", layout]);
+                assert_close(&out.values("o"), &o, bound);
+            }
+        }
+    }
+}
+
+#[test]
+fn kv_encodes_dense_keys_and_values_on_the_way() {
+    let flags: [(&[&str], Affine); 3] = [
+        (&["--kv", "int8"], Q8G64),
+        (&["--kv", "int4", "--group", "32"], Q4G32),
+        (&["--kv", "int4", "--group", "128"], Affine { bits: Bits::Four, group: Group::Of128 }),
+    ];
+    for (flags, format) in flags {
+        for (elem, dtype) in [(Elem::F32, Dtype::F32), (Elem::Bf16, Dtype::BF16)] {
+            for (layout, sequence_major) in [("bhld", false), ("blhd", true)] {
+                let sizes = Sizes { sequence_major, ..LONG };
+                let (codes, _) = cache(elem, dtype, Some(format), Some(format), sizes);
+                let dense = sizes.tensors(dtype, dtype);
+                let flags = [flags, &["--causal", "--layout", layout]].concat();
+                assert_eq!(attend(&dense, &flags).bytes("o"), attend(&codes, &flags).bytes("o"), "{flags:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_o_of_the_file_gives_way_to_f64_where_keys_and_values_were_encoded() {
+    let dense = LONG.tensors(Dtype::F32, Dtype::F32);
+    let (o, _) = LONG.attention(&dense, 0.125, causal(LONG));
+    let flags = ["--causal", "--scale=0.125", "--json"];
+    let against = |tensors: &Tensors, flags: &[&str]| {
+        let outcome = Bench::new(tensors).attend(flags);
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        let report: serde_json::Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+        assert_eq!(report["checks"][0]["holds"], true, "{report}");
+        assert_eq!(report["checks"][0]["compared"], o.len(), "{report}");
+        report["checks"][0]["against"].as_str().expect("text").to_string()
+    };
+    let dense = dense.float("o", Dtype::F32, &LONG.o_shape(), &o);
+    assert_eq!(against(&dense, &[&flags[..], &["--kv", "int8"]].concat()), "f64");
+    let (codes, plain) = cache(Elem::F32, Dtype::F32, Some(Q8G64), Some(Q8G64), LONG);
+    let (o, _) = LONG.attention(&plain, 0.125, causal(LONG));
+    assert_eq!(against(&codes.float("o", Dtype::F32, &LONG.o_shape(), &o), &flags), "file");
+}
+
+#[test]
+fn codes_and_flags_that_contradict_each_other_are_refused() {
+    let (codes, _) = cache(Elem::F32, Dtype::F32, Some(Q4G32), Some(Q4G32), LONG);
+    refuses(&codes, &["--kv", "dense"], 2, "`--kv dense` does not fit");
+    refuses(
+        &codes,
+        &["--kv", "int8"],
+        2,
+        "`--kv int8` does not fit; `--kv int4 --group 32`, which the codes of `k.w` are",
+    );
+    refuses(&codes, &["--group", "64"], 2, "`--group 64` does not fit");
+    refuses(
+        &small(),
+        &["--group", "64"],
+        2,
+        "`--group 64` does not fit; `--kv int8`, `--kv int4` or a file with codes",
+    );
+    refuses(&small(), &["--kv", "dense", "--group", "64"], 2, "`--group 64` does not fit");
+    refuses(
+        &small(),
+        &["--kv", "int8"],
+        2,
+        "tensor `k` cannot be quantised: 16 values do not divide into groups of 64",
+    );
+    for part in ["k.w", "k.scales", "v.biases"] {
+        refuses(&codes.clone().without(part), &[], 2, &format!("tensor `{part}` is missing"));
+    }
+    let both = codes.clone().float("k", Dtype::F32, &[2, 2, 9, 128], &vec![0.5; 2 * 2 * 9 * 128]);
+    refuses(&both, &[], 2, "tensor `k` is there beside `k.w`");
+    let words = |last: usize| vec![0; 2 * 2 * 9 * last * 4];
+    refuses(
+        &codes.clone().raw("k.w", Dtype::I32, &[2, 2, 9, 16], words(16)),
+        &[],
+        2,
+        "`k.w` is I32 [2, 2, 9, 16]; U32",
+    );
+    refuses(
+        &codes.clone().raw("k.w", Dtype::U32, &[2, 2, 9, 12], words(12)),
+        &[],
+        2,
+        "`k.w` is of 12 words and 4 groups",
+    );
+    refuses(&codes.clone().raw("k.w", Dtype::U32, &[2, 2, 8, 16], vec![0; 2 * 2 * 8 * 16 * 4]), &[], 2, "8");
+    refuses(&codes.clone().float("k.scales", Dtype::F16, &[2, 2, 9, 4], &[1.0; 144]), &[], 2, "k_biases");
+}
+
+#[test]
+fn codes_of_another_value_dim_are_read_as_the_flags_say() {
+    let sizes = Sizes { value_dim: 64, ..LONG };
+    let q4g64 = Some(Affine { bits: Bits::Four, group: Group::Of64 });
+    let (codes, plain) = cache(Elem::F32, Dtype::F32, q4g64, q4g64, sizes);
+    let (o, _) = sizes.attention(&plain, 0.125, causal(sizes));
+    refuses(&codes, &[], 2, "`v.w` is of 8 words and 1 groups, which several formats have");
+    for flag in [["--kv", "int4"], ["--group", "64"]] {
+        let out = attend(&codes, &[&flag[..], &["--causal", "--scale=0.125"]].concat());
+        assert_close(&out.values("o"), &o, 2e-6);
+    }
+}
+
+#[test]
+fn dtype_rounds_scales_and_biases_too() {
+    let (codes, _) = cache(Elem::F32, Dtype::F32, Some(Q8G64), Some(Q4G32), LONG);
+    let mut rounded = codes.clone();
+    for name in ["q", "k.scales", "k.biases", "v.scales", "v.biases"] {
+        rounded = rounded.float(name, Dtype::F16, codes.shape(name), &codes.values(name));
+    }
+    let (a, b) = (attend(&codes, &["--dtype", "f16"]), attend(&rounded, &[]));
+    assert_eq!((a.dtype("o"), a.bytes("o")), (Dtype::F16, b.bytes("o")));
+}
+
+/// k and v with their second and third axes exchanged.
+fn sequence_major(tensors: &Tensors) -> Tensors {
+    let mut to = tensors.clone();
+    for name in ["q", "k", "v"] {
+        let &[outer, heads, len, dim] = tensors.shape(name) else { panic!("rank 4") };
+        let (values, mut all) = (tensors.values(name), Vec::new());
+        for (block, token, head) in rows(outer, len, heads) {
+            all.extend(&values[((block * heads + head) * len + token) * dim..][..dim]);
+        }
+        to = to.float(name, Dtype::F32, &[outer, len, heads, dim], &all);
+    }
+    to
+}
+
+#[test]
+fn any_combination_computes_the_contract_or_is_refused_by_name() {
+    let sizes = Sizes { head_dim: 32, value_dim: 32, ..PAGED };
+    let dense = sizes.tensors(Dtype::F32, Dtype::F32);
+    let ring = moved(sizes, &dense, 2, 41, |batch, slot| {
+        let token = (slot + 41 - [7, 40][batch]) % 41;
+        (token < 40).then_some((batch, token))
+    });
+    let ring = ring.i32("ring_start", &[7, 40]).i32("kv_len", &[40, 40]);
+    let table = [5i32, 1, 3, 0, 6, 2].iter().flat_map(|n| n.to_le_bytes()).collect();
+    let paged = pages(sizes, &dense).raw("pages", Dtype::I32, &[2, 3], table);
+    let bias: Vec<f64> =
+        (0..200).map(|cell| if cell % 7 == 3 { f64::NEG_INFINITY } else { (cell % 5) as f64 }).collect();
+    let tree: Vec<u8> = (0..25).map(|cell| u8::from(cell % 5 <= cell / 5)).collect();
+    let (mut ran, mut refused) = (0, 0);
+    for placed in [&dense, &ring, &paged] {
+        // An o of another type gives way to f64 on what was read.
+        let plain = placed.clone().float("o", Dtype::F16, &sizes.o_shape(), &vec![0.0; 2 * 4 * 5 * 32]);
+        let masked = plain.clone().float("mask", Dtype::BF16, &[5, 40], &bias);
+        let treed =
+            masked.clone().raw("tree", Dtype::U8, &[5, 5], tree.clone()).float("sinks", Dtype::F32, &[4], &[0.5; 4]);
+        for (tensors, mapped) in
+            [(plain, false), (masked.clone(), false), (masked, true), (treed.clone(), false), (treed, true)]
+        {
+            for kv in
+                [["--kv", "dense"].as_slice(), &["--kv", "int8", "--group", "32"], &["--kv", "int4", "--group", "32"]]
+            {
+                for splits in ["1", "3"] {
+                    for layout in ["bhld", "blhd"] {
+                        let tensors =
+                            if layout == "blhd" { sequence_major(&tensors).without("o") } else { tensors.clone() };
+                        let tensors = match layout {
+                            "blhd" => tensors.float("o", Dtype::F16, &[2, 5, 4, 32], &vec![0.0; 2 * 4 * 5 * 32]),
+                            _ => tensors,
+                        };
+                        let bench = Bench::new(&tensors);
+                        let map: &[&str] = if mapped { &["--class-map"] } else { &[] };
+                        let flags = [
+                            kv,
+                            map,
+                            &["--splits", splits, "--layout", layout, "--window", "30", "--causal", "--json"],
+                        ]
+                        .concat();
+                        let outcome = bench.attend(&flags);
+                        if outcome.code == Some(2) {
+                            assert!(mapped && outcome.stderr.contains("class map"), "{flags:?}: {outcome:?}");
+                            refused += 1;
+                            continue;
+                        }
+                        assert_eq!(outcome.code, Some(0), "{flags:?}: {outcome:?}");
+                        let report: serde_json::Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+                        let check = &report["checks"][0];
+                        assert_eq!(
+                            (&check["against"], &check["compared"]),
+                            (&"f64".into(), &(2 * 4 * 5 * 32).into()),
+                            "{report}"
+                        );
+                        ran += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(ran + refused, 3 * 5 * 3 * 2 * 2);
+    assert!(ran > 100, "{ran} ran and {refused} were refused");
+}
+
+#[test]
+fn splits_share_out_the_keys_and_change_nothing_else() {
+    let tensors = PAGED.tensors(Dtype::F32, Dtype::F32);
+    let (o, lse) = PAGED.attention(&tensors, 0.25, causal(PAGED));
+    for splits in ["auto", "1", "3", "64"] {
+        for device in DEVICES {
+            let flags = ["--causal", "--lse", "--splits", splits, "--device", device];
+            let out = attend(&tensors, &flags);
+            assert_close(&out.values("o"), &o, 2e-6);
+            assert_close(&out.values("lse"), &lse, 2e-6);
+        }
+    }
+    let outcome = Bench::new(&tensors).attend(&["--splits=3", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    assert_eq!((&report["splits"], &report["kernel"]), (&3.into(), &"attention_split+attention_merge".into()));
+    refuses(&tensors, &["--splits", "1000000"], 2, "1000000 splits");
+}
