@@ -3,9 +3,9 @@
 mod support;
 
 use safetensors::tensor::Dtype;
+use support::caches::{cache, moved, pages};
 use support::{Bench, SMALL, Sizes, Tensors, assert_close, attend, refuses};
-use tilewright::attention::reference::affine;
-use tilewright::attention::{Affine, Bits, Group, Rounding};
+use tilewright::attention::{Affine, Bits, Group};
 use tilewright::prelude::Elem;
 
 const DEVICES: [&str; 2] = ["cpu", "interp"];
@@ -32,36 +32,6 @@ fn integers(numbers: &[i64]) -> [(Dtype, Vec<u8>); 3] {
     ]
 }
 
-/// k and v with each row `(outer, head, slot)` taken from the token that `from` names, or NaN.
-fn moved(
-    sizes: Sizes,
-    tensors: &Tensors,
-    outer: usize,
-    slots: usize,
-    from: impl Fn(usize, usize) -> Option<(usize, usize)>,
-) -> Tensors {
-    let mut to = tensors.clone();
-    for (name, dim) in [("k", sizes.head_dim), ("v", sizes.value_dim)] {
-        let values = tensors.values(name);
-        let mut all = Vec::new();
-        for (block, head, slot) in rows(outer, sizes.kv_heads, slots) {
-            match from(block, slot) {
-                None => all.extend(vec![f64::NAN; dim]),
-                Some((batch, token)) => {
-                    let row = (batch * sizes.kv_heads + head) * sizes.kv_len + token;
-                    all.extend(&values[row * dim..][..dim]);
-                }
-            }
-        }
-        to = to.float(name, Dtype::F32, &[outer, sizes.kv_heads, slots, dim], &all);
-    }
-    to
-}
-
-fn rows(outer: usize, heads: usize, slots: usize) -> impl Iterator<Item = (usize, usize, usize)> {
-    (0..outer).flat_map(move |o| (0..heads).flat_map(move |h| (0..slots).map(move |s| (o, h, s))))
-}
-
 #[test]
 fn a_ring_gives_what_its_tokens_in_order_give() {
     let tensors = small();
@@ -84,17 +54,6 @@ fn a_ring_gives_what_its_tokens_in_order_give() {
     refuses(&ring.clone().i32("ring_start", &[7, -1]), &["--causal"], 2, "ring_start[1] is -1");
     refuses(&ring.clone().i32("ring_start", &[7]), &[], 2, "tensor `ring_start` is I32 [1]; shape [2]");
     refuses(&ring.i32("ring_start", &[7, 2]), &["--causal", "--q-start", "0"], 2, "`q_start` with a ring");
-}
-
-/// Pages in another order, one of them shared by nobody; the tokens of batch entry b in the pages of row b of the table.
-fn pages(sizes: Sizes, tensors: &Tensors) -> Tensors {
-    let page = |number: usize| [[5, 1, 3], [0, 6, 2]].iter().flatten().position(|&n| n == number);
-    moved(sizes, tensors, 7, 16, |number, slot| {
-        let place = page(number)?;
-        let token = place % 3 * 16 + slot;
-        (token < 40).then_some((place / 3, token))
-    })
-    .i32("kv_len", &[40, 40])
 }
 
 #[test]
@@ -140,33 +99,6 @@ fn pages_serve_queries_of_rank_3() {
     assert_close(&out.values("o"), &o[..half], 2e-6);
     let flat = paged.float("k", Dtype::F32, &[2, 40, 16], &vec![0.5; 2 * 40 * 16]);
     refuses(&flat, &[], 2, "tensor `k` is f32 [2, 40, 16]; rank 4, pages, is needed");
-}
-
-/// `name` as codes, and the numbers that these stand for under its name in the second file.
-fn coded(mut codes: Tensors, mut plain: Tensors, name: &str, elem: Elem, format: Affine) -> (Tensors, Tensors) {
-    let shape = codes.shape(name).to_vec();
-    let dtype = codes.dtype(name);
-    let values: Vec<f32> = codes.values(name).iter().map(|&x| x as f32).collect();
-    let encoded = affine::encode(&values, elem, format, Rounding::TiesToEven).expect("the group divides");
-    let last = |n: usize| [&shape[..shape.len() - 1], &[n]].concat();
-    let (words, groups) = (format.words(shape[3]).expect("words"), format.groups(shape[3]).expect("groups"));
-    plain = plain.float(name, dtype, &shape, &affine::decode(&encoded, elem, format).expect("codes"));
-    let bytes = encoded.words.iter().flat_map(|w| w.to_le_bytes()).collect();
-    codes = codes.without(name).raw(&format!("{name}.w"), Dtype::U32, &last(words), bytes);
-    codes = codes.float(&format!("{name}.scales"), dtype, &last(groups), &encoded.scales);
-    (codes.float(&format!("{name}.biases"), dtype, &last(groups), &encoded.biases), plain)
-}
-
-/// As [`coded`], for k, v or both.
-fn cache(elem: Elem, dtype: Dtype, k: Option<Affine>, v: Option<Affine>, sizes: Sizes) -> (Tensors, Tensors) {
-    let dense = sizes.tensors(dtype, dtype);
-    let (mut codes, mut plain) = (dense.clone(), dense);
-    for (name, format) in [("k", k), ("v", v)] {
-        if let Some(format) = format {
-            (codes, plain) = coded(codes, plain, name, elem, format);
-        }
-    }
-    (codes, plain)
 }
 
 const Q4G32: Affine = Affine { bits: Bits::Four, group: Group::Of32 };
@@ -314,87 +246,6 @@ fn dtype_rounds_scales_and_biases_too() {
     assert_eq!((a.dtype("o"), a.bytes("o")), (Dtype::F16, b.bytes("o")));
 }
 
-/// k and v with their second and third axes exchanged.
-fn sequence_major(tensors: &Tensors) -> Tensors {
-    let mut to = tensors.clone();
-    for name in ["q", "k", "v"] {
-        let &[outer, heads, len, dim] = tensors.shape(name) else { panic!("rank 4") };
-        let (values, mut all) = (tensors.values(name), Vec::new());
-        for (block, token, head) in rows(outer, len, heads) {
-            all.extend(&values[((block * heads + head) * len + token) * dim..][..dim]);
-        }
-        to = to.float(name, Dtype::F32, &[outer, len, heads, dim], &all);
-    }
-    to
-}
-
-#[test]
-fn any_combination_computes_the_contract_or_is_refused_by_name() {
-    let sizes = Sizes { head_dim: 32, value_dim: 32, ..PAGED };
-    let dense = sizes.tensors(Dtype::F32, Dtype::F32);
-    let ring = moved(sizes, &dense, 2, 41, |batch, slot| {
-        let token = (slot + 41 - [7, 40][batch]) % 41;
-        (token < 40).then_some((batch, token))
-    });
-    let ring = ring.i32("ring_start", &[7, 40]).i32("kv_len", &[40, 40]);
-    let table = [5i32, 1, 3, 0, 6, 2].iter().flat_map(|n| n.to_le_bytes()).collect();
-    let paged = pages(sizes, &dense).raw("pages", Dtype::I32, &[2, 3], table);
-    let bias: Vec<f64> =
-        (0..200).map(|cell| if cell % 7 == 3 { f64::NEG_INFINITY } else { (cell % 5) as f64 }).collect();
-    let tree: Vec<u8> = (0..25).map(|cell| u8::from(cell % 5 <= cell / 5)).collect();
-    let (mut ran, mut refused) = (0, 0);
-    for placed in [&dense, &ring, &paged] {
-        // An o of another type gives way to f64 on what was read.
-        let plain = placed.clone().float("o", Dtype::F16, &sizes.o_shape(), &vec![0.0; 2 * 4 * 5 * 32]);
-        let masked = plain.clone().float("mask", Dtype::BF16, &[5, 40], &bias);
-        let treed =
-            masked.clone().raw("tree", Dtype::U8, &[5, 5], tree.clone()).float("sinks", Dtype::F32, &[4], &[0.5; 4]);
-        for (tensors, mapped) in
-            [(plain, false), (masked.clone(), false), (masked, true), (treed.clone(), false), (treed, true)]
-        {
-            for kv in
-                [["--kv", "dense"].as_slice(), &["--kv", "int8", "--group", "32"], &["--kv", "int4", "--group", "32"]]
-            {
-                for splits in ["1", "3"] {
-                    for layout in ["bhld", "blhd"] {
-                        let tensors =
-                            if layout == "blhd" { sequence_major(&tensors).without("o") } else { tensors.clone() };
-                        let tensors = match layout {
-                            "blhd" => tensors.float("o", Dtype::F16, &[2, 5, 4, 32], &vec![0.0; 2 * 4 * 5 * 32]),
-                            _ => tensors,
-                        };
-                        let bench = Bench::new(&tensors);
-                        let map: &[&str] = if mapped { &["--class-map"] } else { &[] };
-                        let flags = [
-                            kv,
-                            map,
-                            &["--splits", splits, "--layout", layout, "--window", "30", "--causal", "--json"],
-                        ]
-                        .concat();
-                        let outcome = bench.attend(&flags);
-                        if outcome.code == Some(2) {
-                            assert!(mapped && outcome.stderr.contains("class map"), "{flags:?}: {outcome:?}");
-                            refused += 1;
-                            continue;
-                        }
-                        assert_eq!(outcome.code, Some(0), "{flags:?}: {outcome:?}");
-                        let report: serde_json::Value = serde_json::from_str(&outcome.stdout).expect("JSON");
-                        let check = &report["checks"][0];
-                        assert_eq!(
-                            (&check["against"], &check["compared"]),
-                            (&"f64".into(), &(2 * 4 * 5 * 32).into()),
-                            "{report}"
-                        );
-                        ran += 1;
-                    }
-                }
-            }
-        }
-    }
-    assert_eq!(ran + refused, 3 * 5 * 3 * 2 * 2);
-    assert!(ran > 100, "{ran} ran and {refused} were refused");
-}
-
 #[test]
 fn splits_share_out_the_keys_and_change_nothing_else() {
     let tensors = PAGED.tensors(Dtype::F32, Dtype::F32);
@@ -411,4 +262,15 @@ fn splits_share_out_the_keys_and_change_nothing_else() {
     let report: serde_json::Value = serde_json::from_str(&outcome.stdout).expect("JSON");
     assert_eq!((&report["splits"], &report["kernel"]), (&3.into(), &"attention_split+attention_merge".into()));
     refuses(&tensors, &["--splits", "1000000"], 2, "1000000 splits");
+}
+
+#[test]
+fn no_batch_no_queries_and_no_keys_are_served_in_every_format() {
+    let of = |sizes: Sizes| sizes.tensors(Dtype::F32, Dtype::F32);
+    let flags: [&[&str]; 3] = [&["--kv", "int8", "--splits", "3"], &["--splits", "3"], &["--window", "3", "--lse"]];
+    for flags in flags {
+        assert_eq!(attend(&of(Sizes { batch: 0, ..LONG }), flags).shape("o"), [0, 4, 5, 128]);
+        assert_eq!(attend(&of(Sizes { q_len: 0, ..LONG }), flags).shape("o"), [2, 4, 0, 128]);
+        assert_eq!(attend(&of(Sizes { kv_len: 0, ..LONG }), flags).values("o"), [0.0; 2 * 4 * 5 * 128]);
+    }
 }

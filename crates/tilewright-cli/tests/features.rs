@@ -81,7 +81,7 @@ fn a_boolean_mask_of_any_rank_says_what_is_attended() {
     ];
     for (shape, cell) in shapes {
         let cells = (0..shape.iter().product()).map(|cell| !hole(cell));
-        for (dtype, on) in [(Dtype::BOOL, 1), (Dtype::U8, 1), (Dtype::U8, 200)] {
+        for (dtype, on) in [(Dtype::BOOL, 1), (Dtype::BOOL, 2), (Dtype::U8, 1), (Dtype::U8, 200)] {
             let bytes = cells.clone().map(|attended| if attended { on } else { 0 }).collect();
             check_mask(&small().raw("mask", dtype, shape, bytes), &[], |at| !hole(cell(at)));
         }

@@ -41,7 +41,7 @@ pub struct Args {
     pub q_start: Option<i64>,
     /// How many keys a query sees before and after its own position: `LEFT`, `LEFT,RIGHT` or `,RIGHT`; a side left out is
     /// unlimited.
-    #[arg(long, value_name = "LEFT,RIGHT", value_parser = window)]
+    #[arg(long, value_name = "LEFT,RIGHT", allow_hyphen_values = true, value_parser = window)]
     pub window: Option<Window>,
     /// The first N keys are inside every window.
     #[arg(long, value_name = "N", requires = "window")]

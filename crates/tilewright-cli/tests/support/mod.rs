@@ -1,6 +1,8 @@
 //! Runs the built `tile` on files made for it.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod caches;
+
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::BTreeMap;
