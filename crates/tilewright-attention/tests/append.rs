@@ -253,3 +253,18 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
         assert_eq!(got, wanted);
     }
 }
+
+#[test]
+fn the_kernels_of_caches_are_in_the_library_and_trace_with_what_is_left_out() {
+    let library = tilewright_attention::library();
+    for (name, params) in [("cache_append", 5), ("cache_quantise", 7), ("cache_dequantise", 5)] {
+        let entry = library.find(name).unwrap();
+        let kernel = entry.spec.trace(&(entry.complete)(Default::default()).unwrap()).unwrap();
+        assert_eq!(kernel.params.len(), params, "{kernel}");
+        let text = [("placement", "paged(32)"), ("cache", "paged(32)+k-q4g32")].into_iter();
+        let text = text.filter(|(value, _)| entry.spec.spec.iter().any(|(known, _)| known == value));
+        let text = text.map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let kernel = entry.spec.trace(&(entry.complete)(text).unwrap()).unwrap();
+        assert_eq!(kernel.params.len(), params + 1, "{kernel}");
+    }
+}

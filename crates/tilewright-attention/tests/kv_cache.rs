@@ -123,8 +123,11 @@ fn step(capacity: usize) -> impl Strategy<Value = Step> {
     ]
 }
 
+/// What a builder is told.
+type Choice = fn(KvCacheBuilder) -> KvCacheBuilder;
+
 /// Formats, by name.
-fn caches() -> Vec<(&'static str, fn(KvCacheBuilder) -> KvCacheBuilder)> {
+fn caches() -> Vec<(&'static str, Choice)> {
     vec![
         ("dense", |cache| cache),
         ("ring", |cache| cache.ring(5)),
@@ -152,9 +155,9 @@ fn check(device: &Device, cache: &KvCache, model: &Model) -> Result<usize, TestC
     let room = kv_len.iter().max().copied().unwrap_or(0).max(1) as usize;
 
     // As the device gives the tokens back.
-    for side in 0..2 {
-        let empty = vec![f64::NAN; shape.batch * HEADS * room * DIMS[side]];
-        let mut o = tensor_of(shape.elem, &empty, &[shape.batch, HEADS, room, DIMS[side]]);
+    for (side, dim) in DIMS.into_iter().enumerate() {
+        let empty = vec![f64::NAN; shape.batch * HEADS * room * dim];
+        let mut o = tensor_of(shape.elem, &empty, &[shape.batch, HEADS, room, dim]);
         match side {
             0 => cache.view().dequantise_keys(device, cache.kv_len(), o.view_mut()),
             _ => cache.view().dequantise_values(device, cache.kv_len(), o.view_mut()),
@@ -222,8 +225,8 @@ fn run(
                     }
                     Ok(()) => {
                         prop_assert!(model.ring.is_some() || fits(0) && fits(1));
-                        for entry in 0..2 {
-                            (0..counts[entry]).for_each(|row| model.push(entry, &new, n, row));
+                        for (entry, &count) in counts.iter().enumerate() {
+                            (0..count).for_each(|row| model.push(entry, &new, n, row));
                         }
                     }
                     Err(CacheError::Overflow { entry, len, adding, capacity }) => {
