@@ -16,9 +16,9 @@ use tilewright::runtime::{DeviceKind, cpu::fma_peak};
 
 /// Measures the benchmark cases.
 ///
-/// A row is the median of many runs with the fastest and slowest, GFLOP/s counted as 2 * (D + Dv) for each attended pair of
-/// each query head, the percentage of this machine's f32 multiply-add ceiling (measured in the same run), and the error
-/// against f64 on a sample of rows.
+/// A row is the median of many runs with the fastest and slowest, GFLOP/s counted as 2 * (D + Dv) for each attended
+/// pair of each query head, the percentage of this machine's f32 multiply-add ceiling (measured in the same run), and
+/// the error against f64 on a sample of rows.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Only cases whose kernel or name holds this text.

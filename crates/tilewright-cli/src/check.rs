@@ -26,8 +26,8 @@ pub struct Check {
     pub holds: bool,
 }
 
-/// Compares the results with the `o` and `lse` of the file. Where the file's tensor has another type than the result, or
-/// the inputs were rounded on the way in, the f64 reference on the rounded inputs takes its place.
+/// Compares the results with the `o` and `lse` of the file. Where the file's tensor has another type than the result,
+/// or the inputs were rounded on the way in, the f64 reference on the rounded inputs takes its place.
 ///
 /// # Errors
 /// What the reference refuses; a miss is none.

@@ -18,8 +18,8 @@ pub struct Args {
     /// Types of the kernel's type parameters, in their order; the last one stands for all that follow.
     #[arg(long, value_name = "TYPE[,TYPE]")]
     types: Option<String>,
-    /// A value of the specialisation, as in `head_dim=64` or `features=causal`; `inspect` without a kernel lists them. What
-    /// is left out is as the planner chooses it.
+    /// A value of the specialisation, as in `head_dim=64` or `features=causal`; `inspect` without a kernel lists them.
+    /// What is left out is as the planner chooses it.
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
     /// Stop after this pass of the compiler, or `trace` for none [default: after all].

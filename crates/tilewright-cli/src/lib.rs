@@ -56,8 +56,8 @@ enum Command {
     Attend(attend::Args),
     /// Encodes every float tensor of a safetensors file as affine codes.
     ///
-    /// NAME becomes NAME.w (u32 words of codes), NAME.scales and NAME.biases; its last axis must divide by the group. Other
-    /// tensors are copied.
+    /// NAME becomes NAME.w (u32 words of codes), NAME.scales and NAME.biases; its last axis must divide by the group.
+    /// Other tensors are copied.
     Quantize(quantise::Args),
     /// Decodes affine codes of a safetensors file.
     ///

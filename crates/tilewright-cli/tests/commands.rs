@@ -27,7 +27,8 @@ fn fails(args: &[&str], code: i32, needle: &str) {
     assert_eq!(outcome.stderr.matches("error:").count(), 1, "{}", outcome.stderr);
 }
 
-/// `text` with every number and unit of time replaced, and spaces run together: what stays when a machine or a measurement changes.
+/// `text` with every number and unit of time replaced, and spaces run together: what stays when a machine or a
+/// measurement changes.
 fn shape(text: &str) -> String {
     let words = text.lines().map(|line| line.split_whitespace().map(word).collect::<Vec<_>>().join(" "));
     words.collect::<Vec<_>>().join("\n")

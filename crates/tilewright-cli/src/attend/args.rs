@@ -10,9 +10,10 @@ use tilewright::prelude::Elem;
 /// Computes attention over q, k and v of a safetensors file and writes o.
 ///
 /// Tensors: q, k, v of rank 4, `[B,H,L,D]`, or 3, `[H,L,D]`; k and v may be codes instead: k.w, k.scales, k.biases,
-/// read with the head dim of q, or as --kv and --group say. Optional: mask (rank 1 to 4, BOOL or U8 for what is attended, floats to be added), kv_len `[B]`, sinks and alibi `[H]`,
-/// tree `[Lq,Lq]`, ring_start `[B]`; with pages `[B,P]`, k and v are pages `[pages,H,L,D]`. If the file also holds o or
-/// lse, the error against them is printed, and a result outside of the error bound fails.
+/// read with the head dim of q, or as --kv and --group say. Optional: mask (rank 1 to 4, BOOL or U8 for what is
+/// attended, floats to be added), kv_len `[B]`, sinks and alibi `[H]`, tree `[Lq,Lq]`, ring_start `[B]`; with pages
+/// `[B,P]`, k and v are pages `[pages,H,L,D]`. If the file also holds o or lse, the error against them is printed, and
+/// a result outside of the error bound fails.
 #[derive(clap::Args, Debug)]
 #[command(allow_negative_numbers = true)]
 pub struct Args {
@@ -39,8 +40,8 @@ pub struct Args {
     /// Position of the first query [default: the last query sees the last key].
     #[arg(long, value_name = "N")]
     pub q_start: Option<i64>,
-    /// How many keys a query sees before and after its own position: `LEFT`, `LEFT,RIGHT` or `,RIGHT`; a side left out is
-    /// unlimited.
+    /// How many keys a query sees before and after its own position: `LEFT`, `LEFT,RIGHT` or `,RIGHT`; a side left out
+    /// is unlimited.
     #[arg(long, value_name = "LEFT,RIGHT", allow_hyphen_values = true, value_parser = window)]
     pub window: Option<Window>,
     /// The first N keys are inside every window.

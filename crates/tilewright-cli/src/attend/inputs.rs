@@ -79,7 +79,8 @@ impl Inputs {
         let mut inputs = Inputs {
             kv_len: keys("kv_len")?,
             ring_start: keys("ring_start")?,
-            // Entries past `kv_len` may hold anything, also what no page number is; of those that count, plans refuse it.
+            // Entries past `kv_len` may hold anything, also what no page number is; plans refuse
+            // those that count.
             pages: numbers("pages", &[Some(batch), None])?
                 .map(|pages| pages.into_iter().map(|n| n.clamp(i32::MIN.into(), i32::MAX.into()) as i32).collect()),
             mask: optional("mask", CELLS)?.map(Mask::new).transpose().map_err(CliError::Refused)?,
@@ -107,8 +108,8 @@ impl Inputs {
         Ok(inputs)
     }
 
-    /// With keys and values as `--kv` says: those that are no codes yet become codes, in groups of 64 unless `--group` says
-    /// otherwise.
+    /// With keys and values as `--kv` says: those that are no codes yet become codes, in groups of 64 unless `--group`
+    /// says otherwise.
     ///
     /// # Errors
     /// Heads that the group does not divide; what goes wrong on the device.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tilewright::attention::Cache;
 use tilewright::prelude::{Attention, Device};
 
-/// What the flags and tensors ask for. A class map is made here, on the device and for the tile shape that the request is
-/// planned with.
+/// What the flags and tensors ask for. A class map is made here, on the device and for the tile shape that the request
+/// is planned with.
 ///
 /// # Errors
 /// Flags that need a tensor which is not there, and what the mask is refused for.

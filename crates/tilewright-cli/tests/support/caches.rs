@@ -36,7 +36,7 @@ pub fn rows(outer: usize, heads: usize, slots: usize) -> impl Iterator<Item = (u
     (0..outer).flat_map(move |o| (0..heads).flat_map(move |h| (0..slots).map(move |s| (o, h, s))))
 }
 
-/// Pages in another order, one of them shared by nobody; the tokens of batch entry b in the pages of row b of the table.
+/// Seven pages in another order, one of them unused: batch entry 0 has pages 5, 1 and 3, entry 1 has 0, 6 and 2.
 pub fn pages(sizes: Sizes, tensors: &Tensors) -> Tensors {
     let page = |number: usize| [[5, 1, 3], [0, 6, 2]].iter().flatten().position(|&n| n == number);
     moved(sizes, tensors, 7, 16, |number, slot| {

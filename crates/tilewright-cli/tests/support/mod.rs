@@ -172,14 +172,15 @@ impl Sizes {
         ((batch * outer + x) * inner + y) * dim
     }
 
-    /// `o`, laid out as q, and `lse [B,H,L]` in f64. `last` gives the last key that a row of a batch entry sees, exclusive.
+    /// `o`, laid out as q, and `lse [B,H,L]` in f64. `last` gives the last key that a row of a batch entry sees,
+    /// exclusive.
     pub fn attention(&self, t: &Tensors, scale: f64, last: impl Fn(usize, usize) -> usize) -> (Vec<f64>, Vec<f64>) {
         let seen = |at: &Pair, score| if at.key < last(at.batch, at.row) { score } else { f64::NEG_INFINITY };
         self.attention_with(t, scale, seen, |_| f64::NEG_INFINITY)
     }
 
-    /// The same with any change of the scores, where minus infinity blocks, and a sink logit for each head. A row that sees
-    /// nothing is zero.
+    /// The same with any change of the scores, where minus infinity blocks, and a sink logit for each head. A row that
+    /// sees nothing is zero.
     pub fn attention_with(
         &self,
         t: &Tensors,
