@@ -103,6 +103,11 @@ impl<'v> Place<'v> {
         self.extents[0] * self.extents[1]
     }
 
+    /// Whether an axis is taken at indices.
+    pub fn is_gathered(&self) -> bool {
+        self.indices.is_some()
+    }
+
     /// How elements stand in memory.
     pub fn elem(&self) -> Elem {
         self.view.elem

@@ -32,6 +32,12 @@ pub(super) trait Simd {
         x.map(widened_half)
     }
 
+    /// Says that this cache line will be read soon; any address may be named.
+    #[inline(always)]
+    fn prefetch(at: *const u8) {
+        let _ = at;
+    }
+
     /// Multiply-adds on sixteen independent registers: the floating-point operations done, and a number that keeps the
     /// compiler from dropping them.
     #[inline(always)]
@@ -135,6 +141,11 @@ macro_rules! simd {
                 unsafe fn widened(x: [u16; 8]) -> [u32; 8] {
                     // SAFETY: the caller's promise.
                     unsafe { $widened(x) }
+                }
+                #[inline(always)]
+                fn prefetch(at: *const u8) {
+                    // SAFETY: a hint: nothing is read, and a bad address is ignored.
+                    unsafe { std::arch::$arch::_mm_prefetch::<{ std::arch::$arch::_MM_HINT_T0 }>(at.cast()) }
                 }
             )?
         }
