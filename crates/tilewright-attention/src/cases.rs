@@ -1,14 +1,20 @@
 //! Test and benchmark cases: named shapes with features, types and inputs, made the same on every machine.
 
+mod cache_case;
+mod class_case;
 mod gemma_twin;
 mod inputs;
 mod random;
+mod test_case;
 
+pub use cache_case::CacheCase;
+pub use class_case::ClassCase;
 pub use gemma_twin::{GemmaTwin, gemma_twin};
 pub use inputs::Inputs;
+pub use test_case::TestCase;
 
 use crate::attention::{Attention, Extents, Splits};
-use crate::cache::{Encoding, Format, Placement};
+use crate::cache::{CacheError, Encoding, Format, Placement};
 use crate::error::AttentionError;
 use crate::feature::{Feature, Features};
 use crate::pairs;
@@ -51,6 +57,7 @@ pub struct Case {
     order: Order,
     values: Values,
     format: Format,
+    ring_start: Option<Vec<i32>>,
     splits: Splits,
     schedule: Option<Schedule>,
     lse: bool,
@@ -69,6 +76,8 @@ pub struct CaseReport {
     pub share: f64,
     /// Elements compared; never 0.
     pub compared: usize,
+    /// What its kernels were specialised by.
+    pub kernel: String,
 }
 
 /// A case that failed.
@@ -82,6 +91,14 @@ pub enum CaseError {
         name: String,
         /// Why.
         error: AttentionError,
+    },
+    /// A case of a cache was refused, or did not run.
+    #[error("{name}: {error}")]
+    Cache {
+        /// The case.
+        name: String,
+        /// Why.
+        error: CacheError,
     },
     /// It ran and the result is wrong.
     #[error("{name}: {error}")]
@@ -109,6 +126,7 @@ impl Case {
             order: Order::HeadMajor,
             values: Values::Normal,
             format: Format::DENSE,
+            ring_start: None,
             splits: Splits::Auto,
             schedule: None,
             lse: true,
@@ -203,6 +221,12 @@ impl Case {
         self
     }
 
+    /// Where the rings start, one slot per batch entry, instead of anywhere.
+    pub fn ring_start(mut self, start: &[i32]) -> Case {
+        self.ring_start = Some(start.to_vec());
+        self
+    }
+
     /// Into how many shares the keys are split.
     pub fn splits(mut self, splits: Splits) -> Case {
         self.splits = splits;
@@ -210,8 +234,13 @@ impl Case {
     }
 
     /// The tile shape, of one head, instead of the planner's.
-    pub fn schedule(mut self, queries: u32, keys: u32) -> Case {
-        self.schedule = Some(Schedule { heads: 1, queries, keys });
+    pub fn schedule(self, queries: u32, keys: u32) -> Case {
+        self.tile(Schedule { heads: 1, queries, keys })
+    }
+
+    /// The tile shape, instead of the planner's.
+    pub fn tile(mut self, schedule: Schedule) -> Case {
+        self.schedule = Some(schedule);
         self
     }
 
@@ -219,6 +248,11 @@ impl Case {
     pub fn without_lse(mut self) -> Case {
         self.lse = false;
         self
+    }
+
+    /// What it was named, without types.
+    pub fn label(&self) -> &str {
+        &self.name
     }
 
     /// `causal_square/bf16`; with a cache of another type than q, `…/f32+bf16`.
@@ -286,6 +320,7 @@ impl Case {
         let refused = |error: AttentionError| CaseError::Refused { name: self.name(), error };
         let inputs = self.inputs().map_err(refused)?;
         let request = self.request(&inputs).map_err(refused)?;
+        let kernel = request.plan(device).and_then(|plan| plan.variant().key()).map_err(refused)?;
         let out = request.run(device).map_err(refused)?;
         let problem = Problem::of(&request).map_err(refused)?;
         let wanted = attention(&problem);
@@ -299,6 +334,7 @@ impl Case {
             bound: found.bound,
             share: found.share,
             compared: found.compared,
+            kernel,
         })
     }
 
