@@ -16,9 +16,9 @@ use tilewright::runtime::{DeviceKind, cpu::fma_peak};
 
 /// Measures the benchmark cases.
 ///
-/// A row is the median of many runs with the fastest and slowest, GFLOP/s counted as 2 * (D + Dv) for each attended pair of
-/// each query head, the percentage of this machine's f32 multiply-add ceiling (measured in the same run), and the error
-/// against f64 on a sample of rows.
+/// A row is the median of many runs with the fastest and slowest, GFLOP/s counted as 2 * (D + Dv) for each attended
+/// pair of each query head, the percentage of this machine's f32 multiply-add ceiling (measured in the same run), and
+/// the error against f64 on a sample of rows.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Only cases whose kernel or name holds this text.
@@ -130,7 +130,9 @@ fn open(args: &Args) -> Result<Device, CliError> {
     match (args.device, args.threads) {
         (DeviceName::Cpu, Some(threads)) => Ok(Device::cpu_with_threads(threads.into())),
         (device, None) => device.open(),
-        (_, Some(threads)) => Err(CliError::Setting { text: format!("--threads {threads}"), wanted: "`--device cpu`" }),
+        (_, Some(threads)) => {
+            Err(CliError::Setting { text: format!("--threads {threads}"), wanted: "`--device cpu`".to_string() })
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Results beside what the input file says that they should be.
 
+use crate::attend::Inputs;
 use crate::error::CliError;
 use crate::output::{BAD, GOOD, paint};
-use crate::request::Inputs;
 use serde::Serialize;
 use tilewright::attention::reference::{self, Bound, Elements, Problem, compare_elements};
 use tilewright::prelude::{Attention, Tensor};
@@ -26,8 +26,8 @@ pub struct Check {
     pub holds: bool,
 }
 
-/// Compares the results with the `o` and `lse` of the file. Where the file's tensor has another type than the result, or
-/// the inputs were rounded on the way in, the f64 reference on the rounded inputs takes its place.
+/// Compares the results with the `o` and `lse` of the file. Where the file's tensor has another type than the result,
+/// or the inputs were rounded on the way in, the f64 reference on the rounded inputs takes its place.
 ///
 /// # Errors
 /// What the reference refuses; a miss is none.
@@ -45,11 +45,11 @@ pub fn check(
     let bound = Bound::of(&problem, &reference);
     let mut checks = Vec::new();
     if let Some(expected) = &inputs.expected_o {
-        let got = inputs.head_major(o)?.to_f64();
+        let got = inputs.layout().view(o)?.to_f64();
         checks.push(if inputs.rounded || expected.elem() != o.elem() {
             Check::of("o", "f64", &got, &reference.o, |x| bound.o(x))
         } else {
-            Check::of("o", "file", &got, &inputs.head_major(expected)?.to_f64(), |x| bound.o_of_rounded(x))
+            Check::of("o", "file", &got, &inputs.layout().view(expected)?.to_f64(), |x| bound.o_of_rounded(x))
         });
     }
     if let (Some(expected), Some(lse)) = (&inputs.expected_lse, lse) {

@@ -1,6 +1,8 @@
 //! What can go wrong on the command line, and the exit code of each.
 
 use std::path::PathBuf;
+use tilewright::attention::QuantError;
+use tilewright::attention::cache::CacheError;
 use tilewright::lang::EntryError;
 use tilewright::prelude::{AttentionError, LaunchError, TensorError};
 
@@ -33,10 +35,10 @@ pub enum CliError {
         reason: String,
     },
     /// A tensor that must be there.
-    #[error("tensor `{name}` is missing; the file has {}", list(found))]
+    #[error("tensor `{}` is missing; the file has {}", name.escape_debug(), list(found))]
     MissingTensor {
         /// The tensor's name.
-        name: &'static str,
+        name: String,
         /// The names that are there.
         found: Vec<String>,
     },
@@ -46,14 +48,24 @@ pub enum CliError {
         /// The tensor's name.
         name: String,
     },
-    /// A tensor that this version does not serve yet.
-    #[error("tensor `{}` is not served by this version of tile", name.escape_debug())]
-    LaterTensor {
+    /// Two tensors of which a file may hold one.
+    #[error("tensor `{}` is there beside `{}`; one of the two is needed", one.escape_debug(), other.escape_debug())]
+    Both {
+        /// The one.
+        one: String,
+        /// The other.
+        other: String,
+    },
+    /// A tensor that cannot be held as codes.
+    #[error("tensor `{}` cannot be quantised: {error}", name.escape_debug())]
+    Quantise {
         /// The tensor's name.
         name: String,
+        /// Why.
+        error: QuantError,
     },
     /// A tensor of a wrong shape, element type or content.
-    #[error("tensor `{name}` is {got}; {wanted} is needed")]
+    #[error("tensor `{}` is {got}; {wanted} is needed", name.escape_debug())]
     Tensor {
         /// The tensor's name.
         name: String,
@@ -125,9 +137,13 @@ pub enum CliError {
         /// As given.
         text: String,
         /// What would do.
-        wanted: &'static str,
+        wanted: String,
     },
 }
+
+/// The tensors of `tile attend`.
+const TENSORS: &str = "q, k, v (k and v also as .w, .scales and .biases), and optionally kv_len, mask, sinks, alibi, \
+                       ring_start, tree, pages, o and lse";
 
 impl CliError {
     /// 2 for bad usage, input or combination; 1 for an absent device, an unwritable output or a failed run.
@@ -138,7 +154,8 @@ impl CliError {
             | CliError::Foreign { .. }
             | CliError::MissingTensor { .. }
             | CliError::UnknownTensor { .. }
-            | CliError::LaterTensor { .. }
+            | CliError::Both { .. }
+            | CliError::Quantise { .. }
             | CliError::Tensor { .. }
             | CliError::Refused(_)
             | CliError::Spec(_)
@@ -158,12 +175,7 @@ impl CliError {
         match self {
             CliError::LaterFlag { instead, .. } => Some((*instead).to_string()),
             CliError::Foreign { .. } => Some("write it with the safetensors library of your framework".to_string()),
-            CliError::UnknownTensor { .. } | CliError::MissingTensor { .. } => {
-                Some("tensors are q, k, v, and optionally kv_len, o and lse".to_string())
-            }
-            CliError::LaterTensor { .. } => {
-                Some("leave the tensor out; q, k, v, kv_len, o and lse are read".to_string())
-            }
+            CliError::UnknownTensor { .. } => Some(format!("tensors are {TENSORS}")),
             CliError::AbsentDevice { .. } => Some("`tile devices` lists those that are present".to_string()),
             CliError::NoCase { .. } => Some("`--list` names them".to_string()),
             CliError::Miss { .. } => Some(
@@ -171,6 +183,9 @@ impl CliError {
                     .to_string(),
             ),
             CliError::Unreadable { .. }
+            | CliError::MissingTensor { .. }
+            | CliError::Both { .. }
+            | CliError::Quantise { .. }
             | CliError::Tensor { .. }
             | CliError::Refused(_)
             | CliError::Spec(_)
@@ -185,6 +200,12 @@ impl CliError {
 
 impl From<LaunchError> for CliError {
     fn from(error: LaunchError) -> CliError {
+        CliError::Failed(error.to_string())
+    }
+}
+
+impl From<CacheError> for CliError {
+    fn from(error: CacheError) -> CliError {
         CliError::Failed(error.to_string())
     }
 }

@@ -18,8 +18,8 @@ pub struct Args {
     /// Types of the kernel's type parameters, in their order; the last one stands for all that follow.
     #[arg(long, value_name = "TYPE[,TYPE]")]
     types: Option<String>,
-    /// A value of the specialisation, as in `head_dim=64` or `features=causal`; `inspect` without a kernel lists them. What
-    /// is left out is as the planner chooses it.
+    /// A value of the specialisation, as in `head_dim=64` or `features=causal`; `inspect` without a kernel lists them.
+    /// What is left out is as the planner chooses it.
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
     /// Stop after this pass of the compiler, or `trace` for none [default: after all].
@@ -164,14 +164,17 @@ fn specialisation(args: &Args, entry: &KernelEntry) -> Result<SpecText, CliError
     let mut text = SpecText::new();
     for setting in &args.set {
         let Some((name, value)) = setting.split_once('=') else {
-            return Err(CliError::Setting { text: setting.clone(), wanted: "NAME=VALUE" });
+            return Err(CliError::Setting { text: setting.clone(), wanted: "NAME=VALUE".to_string() });
         };
         text.insert(name.to_string(), value.to_string());
     }
     if let Some(types) = &args.types {
         let given: Vec<&str> = types.split(',').collect();
         if given.len() > entry.spec.types.len().max(1) {
-            return Err(CliError::Setting { text: format!("--types {types}"), wanted: "at most one type a parameter" });
+            return Err(CliError::Setting {
+                text: format!("--types {types}"),
+                wanted: "at most one type a parameter".to_string(),
+            });
         }
         // The last one stands for all that follow.
         let given = given.iter().chain(std::iter::repeat(&given[given.len() - 1])); // `split` gives at least one

@@ -35,7 +35,7 @@ mod devices;
 mod error;
 mod inspect;
 mod output;
-mod request;
+mod quantise;
 mod tensors;
 mod test;
 
@@ -55,6 +55,15 @@ struct Cli {
 #[derive(clap::Subcommand, Debug)]
 enum Command {
     Attend(attend::Args),
+    /// Encodes every float tensor of a safetensors file as affine codes.
+    ///
+    /// NAME becomes NAME.w (u32 words of codes), NAME.scales and NAME.biases; its last axis must divide by the group.
+    /// Other tensors are copied.
+    Quantize(quantise::Args),
+    /// Decodes affine codes of a safetensors file.
+    ///
+    /// NAME.w, NAME.scales and NAME.biases become NAME, in the type of the scales. Other tensors are copied.
+    Dequantize(quantise::Args),
     Bench(bench::Args),
     Test(test::Args),
     Inspect(inspect::Args),
@@ -81,6 +90,8 @@ pub fn run<T: Into<OsString> + Clone>(library: &Library, arguments: impl IntoIte
     };
     let result = match &cli.command {
         Command::Attend(args) => attend::run(args),
+        Command::Quantize(args) => quantise::quantise(args),
+        Command::Dequantize(args) => quantise::dequantise(args),
         Command::Bench(args) => bench::run(args, library),
         Command::Test(args) => test::run(args, library),
         Command::Inspect(args) => inspect::run(args, library),

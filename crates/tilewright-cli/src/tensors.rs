@@ -4,7 +4,9 @@ use crate::error::CliError;
 use crate::output::OutputFile;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 use tilewright::prelude::{Elem, Tensor};
@@ -20,6 +22,23 @@ struct Entry {
     shape: Vec<usize>,
     range: Range<usize>,
 }
+
+/// Element types that a tensor may have.
+#[derive(Clone, Copy)]
+pub struct Kinds(&'static [Dtype]);
+
+/// Numbers of activations.
+pub const FLOATS: Kinds = Kinds(&[Dtype::F32, Dtype::F16, Dtype::BF16]);
+/// Numbers of one type.
+pub const SINGLES: Kinds = Kinds(&[Dtype::F32]);
+/// Words of codes.
+pub const WORDS: Kinds = Kinds(&[Dtype::U32]);
+/// True or false.
+pub const BITS: Kinds = Kinds(&[Dtype::BOOL, Dtype::U8]);
+/// Cells of a mask.
+pub const CELLS: Kinds = Kinds(&[Dtype::BOOL, Dtype::U8, Dtype::F32, Dtype::F16, Dtype::BF16]);
+/// Every type that is a float and has no narrower form here.
+pub const WIDE_FLOATS: Kinds = Kinds(&[Dtype::F64]);
 
 impl TensorFile {
     /// Reads a whole file.
@@ -63,65 +82,159 @@ impl TensorFile {
         self.entries.contains_key(name)
     }
 
-    /// A tensor of f32, f16 or bf16, in the file's shape.
+    /// Whether there is a tensor of this name and one of these types.
+    pub fn is(&self, name: &str, kinds: Kinds) -> bool {
+        self.entries.get(name).is_some_and(|entry| kinds.0.contains(&entry.dtype))
+    }
+
+    /// The type of a tensor's elements, if it is there.
+    pub fn dtype(&self, name: &str) -> Option<Dtype> {
+        Some(self.entries.get(name)?.dtype)
+    }
+
+    /// The extents of a tensor.
+    ///
+    /// # Errors
+    /// A tensor that is absent.
+    pub fn shape(&self, name: &str) -> Result<&[usize], CliError> {
+        Ok(&self.entry(name)?.shape)
+    }
+
+    /// Bytes of all tensors.
+    pub fn bytes(&self) -> usize {
+        self.entries.values().map(|entry| entry.range.len()).sum()
+    }
+
+    /// A tensor of one of these types, in the file's shape.
     ///
     /// # Errors
     /// A tensor that is absent, of another element type, or of rank above 4.
-    pub fn floats(&self, name: &'static str) -> Result<Tensor, CliError> {
+    pub fn tensor(&self, name: &str, kinds: Kinds) -> Result<Tensor, CliError> {
+        self.tensor_as(name, kinds, &self.entry(name)?.shape)
+    }
+
+    /// The same in another shape of as many elements.
+    ///
+    /// # Errors
+    /// As [`tensor`](Self::tensor).
+    pub fn tensor_as(&self, name: &str, kinds: Kinds, shape: &[usize]) -> Result<Tensor, CliError> {
         let entry = self.entry(name)?;
-        let (shape, bytes) = (&entry.shape, &self.bytes[entry.range.clone()]); // `parse` checked the range
-        let wrong = |wanted: String| CliError::Tensor { name: name.to_string(), got: describe(entry), wanted };
+        let bytes = self.data(entry);
+        let wrong = |wanted: String| CliError::Tensor { name: name.to_string(), got: describe_entry(entry), wanted };
         if shape.len() > 4 {
-            return Err(wrong("rank 3 or 4".to_string()));
+            return Err(wrong("rank 4 or less".to_string()));
+        }
+        if !kinds.0.contains(&entry.dtype) {
+            return Err(wrong(kinds.to_string()));
         }
         let tensor = match entry.dtype {
             Dtype::F32 => Tensor::from_slice(&decode(bytes, f32::from_le_bytes), shape),
             Dtype::F16 => Tensor::from_slice(&decode(bytes, f16::from_le_bytes), shape),
             Dtype::BF16 => Tensor::from_slice(&decode(bytes, bf16::from_le_bytes), shape),
-            _ => return Err(wrong("F32, F16 or BF16".to_string())),
+            Dtype::U32 => Tensor::from_slice(&decode(bytes, u32::from_le_bytes), shape),
+            Dtype::U8 => Tensor::from_slice(bytes, shape),
+            Dtype::BOOL => Tensor::from_slice(&decode(bytes, |[byte]| byte != 0), shape),
+            _ => return Err(wrong(kinds.to_string())),
         };
         tensor.map_err(|error| wrong(format!("a smaller tensor ({error})")))
     }
 
-    /// A tensor `[entries]` of I32, U32 or I64 numbers, one a batch entry.
+    /// A tensor of I32, U32 or I64 numbers of this shape, where `None` is any extent.
     ///
     /// # Errors
-    /// A tensor that is absent, of another element type, shape, or with a number that does not fit 32 bits.
-    pub fn integers(&self, name: &'static str, entries: usize) -> Result<Vec<i32>, CliError> {
+    /// A tensor that is absent, of another element type or shape.
+    pub fn integers(&self, name: &str, shape: &[Option<usize>]) -> Result<Vec<i64>, CliError> {
         let entry = self.entry(name)?;
-        let bytes = &self.bytes[entry.range.clone()]; // `parse` checked the range
-        let wrong = |got: String, wanted: String| CliError::Tensor { name: name.to_string(), got, wanted };
+        let bytes = self.data(entry);
+        let wrong = |wanted: String| CliError::Tensor { name: name.to_string(), got: describe_entry(entry), wanted };
         let numbers: Vec<i64> = match entry.dtype {
             Dtype::I32 => decode(bytes, i32::from_le_bytes).into_iter().map(i64::from).collect(),
             Dtype::U32 => decode(bytes, u32::from_le_bytes).into_iter().map(i64::from).collect(),
             Dtype::I64 => decode(bytes, i64::from_le_bytes),
-            _ => return Err(wrong(describe(entry), "I32, U32 or I64".to_string())),
+            _ => return Err(wrong("I32, U32 or I64".to_string())),
         };
-        if entry.shape != [entries] {
-            return Err(wrong(describe(entry), format!("shape [{entries}], one number a batch entry,")));
+        let matches = |(wanted, got): (&Option<usize>, &usize)| wanted.is_none_or(|wanted| wanted == *got);
+        if entry.shape.len() != shape.len() || !shape.iter().zip(&entry.shape).all(matches) {
+            let axes: Vec<String> = shape.iter().map(|n| n.map_or("any".to_string(), |n| n.to_string())).collect();
+            return Err(wrong(format!("shape [{}], the first axis counting batch entries,", axes.join(", "))));
         }
-        let narrow = |(at, x): (usize, i64)| {
-            i32::try_from(x).map_err(|_| wrong(format!("{x} at [{at}]"), "a number of keys".to_string()))
-        };
-        numbers.into_iter().enumerate().map(narrow).collect()
+        Ok(numbers)
     }
 
-    fn entry(&self, name: &'static str) -> Result<&Entry, CliError> {
-        let missing = || CliError::MissingTensor { name, found: self.names().map(str::to_string).collect() };
-        self.entries.get(name).ok_or_else(missing)
+    /// A tensor to be written as it is, whatever it holds.
+    ///
+    /// # Errors
+    /// A tensor that is absent.
+    pub fn copy(&self, name: &str) -> Result<Written<'_>, CliError> {
+        let entry = self.entry(name)?;
+        let (dtype, shape) = (entry.dtype, entry.shape.clone());
+        Ok(Written { name: name.to_string(), dtype, shape, bytes: Cow::Borrowed(self.data(entry)) })
+    }
+
+    /// Element type and shape of a tensor, for messages.
+    pub fn show(&self, name: &str) -> String {
+        self.entries.get(name).map_or("missing".to_string(), describe_entry)
+    }
+
+    fn entry(&self, name: &str) -> Result<&Entry, CliError> {
+        let found = || self.names().map(str::to_string).collect();
+        self.entries.get(name).ok_or_else(|| CliError::MissingTensor { name: name.to_string(), found: found() })
+    }
+
+    fn data(&self, entry: &Entry) -> &[u8] {
+        &self.bytes[entry.range.clone()] // `parse` checked the range
     }
 }
 
-/// Writes named tensors; the file appears whole or not at all.
+impl fmt::Display for Kinds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, dtype) in self.0.iter().enumerate() {
+            let before = match at {
+                0 => "",
+                _ if at + 1 == self.0.len() => " or ",
+                _ => ", ",
+            };
+            write!(f, "{before}{dtype:?}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A tensor of the output.
+pub struct Written<'a> {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Cow<'a, [u8]>,
+}
+
+impl Written<'_> {
+    /// A tensor under this name.
+    pub fn tensor(name: &str, tensor: &Tensor) -> Written<'static> {
+        Written::shaped(name.to_string(), tensor, tensor.shape().to_vec())
+    }
+
+    /// The same in another shape of as many elements.
+    pub fn shaped(name: String, tensor: &Tensor, shape: Vec<usize>) -> Written<'static> {
+        let (dtype, bytes) = encode(tensor);
+        Written { name, dtype, shape, bytes: Cow::Owned(bytes) }
+    }
+
+    /// Bytes of its elements.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// Writes tensors; the file appears whole or not at all.
 ///
 /// # Errors
 /// [`CliError::Unwritable`].
-pub fn write(output: &OutputFile, tensors: &[(&str, &[usize], &Tensor)]) -> Result<(), CliError> {
-    let encoded: Vec<(Dtype, Vec<u8>)> = tensors.iter().map(|(_, _, t)| encode(t)).collect();
+pub fn write(output: &OutputFile, tensors: &[Written<'_>]) -> Result<(), CliError> {
     let mut views = Vec::new();
-    for ((name, shape, _), (dtype, bytes)) in tensors.iter().zip(&encoded) {
-        let view = safetensors::tensor::TensorView::new(*dtype, shape.to_vec(), bytes);
-        views.push((*name, view.map_err(|error| CliError::Failed(error.to_string()))?));
+    for Written { name, dtype, shape, bytes } in tensors {
+        let view = safetensors::tensor::TensorView::new(*dtype, shape.clone(), bytes);
+        views.push((name.as_str(), view.map_err(|error| CliError::Failed(error.to_string()))?));
     }
     let file = safetensors::serialize(views, None).map_err(|error| CliError::Failed(error.to_string()))?;
     output.write(|to| to.write_all(&file))
@@ -158,7 +271,12 @@ fn encode(tensor: &Tensor) -> (Dtype, Vec<u8>) {
     (dtype, bytes)
 }
 
-fn describe(entry: &Entry) -> String {
+/// Element type and shape, for messages.
+pub fn describe(tensor: &Tensor) -> String {
+    format!("{} {:?}", tensor.elem(), tensor.shape())
+}
+
+fn describe_entry(entry: &Entry) -> String {
     format!("{:?} {:?}", entry.dtype, entry.shape)
 }
 
@@ -178,7 +296,7 @@ mod tests {
     #[test]
     fn elements_survive_a_round_trip_through_rounding_and_bytes() {
         let file = parse(HALF, &[0x80, 0x3f, 0x00, 0xc0]).unwrap();
-        let x = file.floats("x").unwrap();
+        let x = file.tensor("x", FLOATS).unwrap();
         assert_eq!(x.view().to_f64(), [1.0, -2.0]);
         assert!(rounded(&x, Elem::Bf16).unwrap().is_none());
         let wide = rounded(&x, Elem::F32).unwrap().unwrap();
@@ -207,12 +325,20 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_do_not_fit_are_refused() {
+    fn integers_of_another_shape_are_refused() {
         let header = r#"{"kv_len":{"dtype":"I64","shape":[1],"data_offsets":[0,8]}}"#;
-        let of = |n: i64| parse(header, &n.to_le_bytes()).unwrap().integers("kv_len", 1);
-        assert_eq!(of(7).unwrap(), [7]);
-        assert!(of(1 << 40).is_err());
-        assert!(parse(header, &[0; 8]).unwrap().integers("kv_len", 2).is_err());
+        let file = parse(header, &(1i64 << 40).to_le_bytes()).unwrap();
+        assert_eq!(file.integers("kv_len", &[Some(1)]).unwrap(), [1 << 40]);
+        assert_eq!(file.integers("kv_len", &[None]).unwrap(), [1 << 40]);
+        assert!(file.integers("kv_len", &[Some(2)]).is_err());
+        assert!(file.integers("kv_len", &[Some(1), None]).is_err());
+    }
+
+    #[test]
+    fn a_type_that_is_not_asked_for_is_refused_by_name() {
+        let file = parse(HALF, &[0; 4]).unwrap();
+        let error = file.tensor("x", CELLS).and(file.tensor("x", BITS)).unwrap_err().to_string();
+        assert_eq!(error, "tensor `x` is BF16 [2]; BOOL or U8 is needed");
     }
 
     #[test]

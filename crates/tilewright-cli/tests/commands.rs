@@ -27,7 +27,8 @@ fn fails(args: &[&str], code: i32, needle: &str) {
     assert_eq!(outcome.stderr.matches("error:").count(), 1, "{}", outcome.stderr);
 }
 
-/// `text` with every number and unit of time replaced, and spaces run together: what stays when a machine or a measurement changes.
+/// `text` with every number and unit of time replaced, and spaces run together: what stays when a machine or a
+/// measurement changes.
 fn shape(text: &str) -> String {
     let words = text.lines().map(|line| line.split_whitespace().map(word).collect::<Vec<_>>().join(" "));
     words.collect::<Vec<_>>().join("\n")
@@ -68,6 +69,37 @@ fn the_sample_gives_its_own_o_and_lse_on_every_device() {
 }
 
 #[test]
+fn the_sample_holds_in_every_cache_format_and_in_splits() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("out.safetensors");
+    let out = out.to_str().expect("a path in UTF-8");
+    let flags: [(&[&str], &str); 5] = [
+        (&["--splits", "3"], "file"),
+        (&["--kv", "int8"], "f64"),
+        (&["--kv", "int4", "--group", "32"], "f64"),
+        (&["--kv", "int8", "--splits", "3", "--dtype", "f16"], "f64"),
+        (&["--window", "1000", "--softcap", "1e9"], "file"),
+    ];
+    for (flags, against) in flags {
+        let report = json(&[&["attend", SAMPLE, "-o", out, "--causal", "--json"], flags].concat());
+        let checks = report["checks"].as_array().expect("checks");
+        assert_eq!(checks.len(), 2, "{report}");
+        for check in checks {
+            assert_eq!(check["holds"], true, "{flags:?}: {check}");
+            assert_eq!(check["against"], against, "{check}");
+            assert!(check["compared"].as_u64().expect("a count") > 0, "{check}");
+        }
+    }
+}
+
+#[test]
+fn help_says_what_each_command_takes() {
+    insta::assert_snapshot!("help", ok(&["--help"]).stdout);
+    insta::assert_snapshot!("help_attend", ok(&["attend", "--help"]).stdout);
+    insta::assert_snapshot!("help_quantize", ok(&["quantize", "--help"]).stdout);
+}
+
+#[test]
 fn the_sample_without_its_mask_is_a_miss() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let out = folder.path().join("out.safetensors");
@@ -83,6 +115,17 @@ fn attend_says_what_ran_and_how_far_off_it_is() {
     let outcome = ok(&["attend", SAMPLE, "-o", out, "--causal", "--explain", "--device", "interp"]);
     insta::assert_snapshot!(shape(&outcome.stdout));
     assert_eq!(outcome.stderr, "");
+}
+
+#[test]
+fn explain_says_how_keys_are_split_and_stored() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("out.safetensors");
+    let out = out.to_str().expect("UTF-8");
+    let flags =
+        ["--explain", "--device", "interp", "--kv", "int4", "--group", "32", "--splits", "3", "--window", "9,0"];
+    let outcome = ok(&[&["attend", SAMPLE, "-o", out], &flags[..]].concat());
+    insta::assert_snapshot!(shape(&outcome.stdout));
 }
 
 #[test]
@@ -107,9 +150,18 @@ fn inspect_prints_a_kernel_after_any_pass() {
         let text = ok(&flags).stdout;
         assert!(text.contains("attention_forward") && text.contains("f16"), "{text}");
     }
-    let stats = json(&["inspect", "attention_forward", "--stats", "--json", "--set", "head_dim=64", "--set=rows=32"]);
-    assert_eq!(stats["ops"]["dot"], 2, "{stats}");
-    assert!(stats["specialisation"].as_str().expect("text").contains("rows=32"), "{stats}");
+    let stats =
+        json(&["inspect", "attention_forward", "--stats", "--json", "--set", "head_dim=64", "--set=queries=32"]);
+    // Two of a tile of keys that needs a mask, two of one that needs none.
+    assert_eq!(stats["ops"]["dot"], 4, "{stats}");
+    assert!(stats["specialisation"].as_str().expect("text").contains("queries=32"), "{stats}");
+    let kernels = json(&["inspect", "--json"]);
+    let kernels: Vec<&String> = kernels.as_object().expect("kernels by name").keys().collect();
+    assert!(["attention_split", "attention_merge"].iter().all(|name| kernels.iter().any(|kernel| kernel == name)));
+    for kernel in kernels {
+        assert!(ok(&["inspect", kernel]).stdout.contains(&format!("kernel {kernel}(")));
+        assert!(ok(&["inspect", kernel, "--stats"]).stdout.contains("on the CPU"));
+    }
     let count = |after| json(&["inspect", "attention_forward", "--after", after, "--json"])["instructions"].as_u64();
     assert!(count("trace") > count("dead"));
 }
@@ -121,14 +173,14 @@ fn inspect_refuses_what_it_does_not_know() {
     fails(
         &["inspect", "attention_forward", "--set", "tiles=3"],
         2,
-        "`tiles` is no specialisation value of this kernel; it has E, C, rows",
+        "`tiles` is no specialisation value of this kernel; it has E, C, heads, queries, keys",
     );
-    fails(&["inspect", "attention_forward", "--set", "rows"], 2, "NAME=VALUE");
-    fails(&["inspect", "attention_forward", "--set", "rows=many"], 2, "`rows`: `many` is no usize");
-    let window = ["inspect", "attention_forward", "--set", "features=causal+window"];
-    fails(&window, 2, "`features`: `window` is no feature; there are none, causal");
+    fails(&["inspect", "attention_forward", "--set", "queries"], 2, "NAME=VALUE");
+    fails(&["inspect", "attention_forward", "--set", "queries=many"], 2, "`queries`: `many` is no usize");
+    let rope = ["inspect", "attention_forward", "--set", "features=causal+rope"];
+    fails(&rope, 2, "`features`: `rope` is no feature; there are none, causal");
     fails(&["inspect", "attention_forward", "--types", "f32,f32,f32"], 2, "--types f32,f32,f32");
-    fails(&["inspect", "attention_forward", "--set", "rows=0"], 2, "rows");
+    fails(&["inspect", "attention_forward", "--set", "queries=0"], 2, "queries");
     fails(&["inspect", "attention_forward", "--types", "f16,f32"], 2, "f16");
     fails(&["inspect", "attention_forward", "--types", "i32"], 2, "`E` is one of f32, f16, bf16, not `i32`");
     fails(&["inspect", "attention_forward", "--emit", "cuda"], 2, "`--emit cuda` is not served by this version");

@@ -1,6 +1,8 @@
 //! Runs the built `tile` on files made for it.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod caches;
+
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::BTreeMap;
@@ -18,7 +20,12 @@ pub struct Outcome {
 /// Runs `tile` without a terminal.
 pub fn tile<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Outcome {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tile"));
-    command.args(args).stdin(Stdio::null()).env_remove("CLICOLOR_FORCE").env_remove("RUST_BACKTRACE");
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .env_remove("CLICOLOR_FORCE")
+        .env_remove("RUST_BACKTRACE")
+        .env_remove("COLUMNS");
     let output = command.output().expect("tile starts");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("tile prints UTF-8");
     Outcome { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
@@ -69,6 +76,10 @@ impl Tensors {
             (name, (view.dtype(), view.shape().to_vec(), view.data().to_vec()))
         };
         Tensors(file.tensors().into_iter().map(entry).collect())
+    }
+
+    pub fn bytes(&self, name: &str) -> &[u8] {
+        &self.0[name].2
     }
 
     pub fn names(&self) -> Vec<&str> {
@@ -132,7 +143,8 @@ pub const SMALL: Sizes = Sizes {
 };
 
 impl Sizes {
-    fn shape(&self, heads: usize, len: usize, dim: usize) -> [usize; 4] {
+    /// The shape of a tensor of so many heads and tokens.
+    pub fn shape(&self, heads: usize, len: usize, dim: usize) -> [usize; 4] {
         if self.sequence_major { [self.batch, len, heads, dim] } else { [self.batch, heads, len, dim] }
     }
 
@@ -160,8 +172,22 @@ impl Sizes {
         ((batch * outer + x) * inner + y) * dim
     }
 
-    /// `o`, laid out as q, and `lse [B,H,L]` in f64. `last` gives the last key that a row of a batch entry sees, exclusive.
+    /// `o`, laid out as q, and `lse [B,H,L]` in f64. `last` gives the last key that a row of a batch entry sees,
+    /// exclusive.
     pub fn attention(&self, t: &Tensors, scale: f64, last: impl Fn(usize, usize) -> usize) -> (Vec<f64>, Vec<f64>) {
+        let seen = |at: &Pair, score| if at.key < last(at.batch, at.row) { score } else { f64::NEG_INFINITY };
+        self.attention_with(t, scale, seen, |_| f64::NEG_INFINITY)
+    }
+
+    /// The same with any change of the scores, where minus infinity blocks, and a sink logit for each head. A row that
+    /// sees nothing is zero.
+    pub fn attention_with(
+        &self,
+        t: &Tensors,
+        scale: f64,
+        score: impl Fn(&Pair, f64) -> f64,
+        sink: impl Fn(usize) -> f64,
+    ) -> (Vec<f64>, Vec<f64>) {
         let (q, k, v) = (t.values("q"), t.values("k"), t.values("v"));
         let k_shape = self.shape(self.kv_heads, self.kv_len, self.head_dim);
         let v_shape = self.shape(self.kv_heads, self.kv_len, self.value_dim);
@@ -172,15 +198,17 @@ impl Sizes {
                 let kv_head = head / (self.q_heads / self.kv_heads);
                 for row in 0..self.q_len {
                     let query = &q[self.at(self.q_shape(), batch, head, row)..][..self.head_dim];
-                    let score = |key: usize| {
+                    let weight = |key: usize| {
+                        let at =
+                            Pair { batch, head, row, key, position: (self.kv_len + row) as i64 - self.q_len as i64 };
                         let key = &k[self.at(k_shape, batch, kv_head, key)..][..self.head_dim];
-                        scale * query.iter().zip(key).map(|(a, b)| a * b).sum::<f64>()
+                        score(&at, scale * query.iter().zip(key).map(|(a, b)| a * b).sum::<f64>()).exp()
                     };
-                    let weights: Vec<f64> = (0..last(batch, row)).map(|key| score(key).exp()).collect();
-                    let sum: f64 = weights.iter().sum();
+                    let weights: Vec<f64> = (0..self.kv_len).map(weight).collect();
+                    let sum: f64 = weights.iter().sum::<f64>() + sink(head).exp();
                     lse.push(sum.ln());
                     let out = self.at(self.o_shape(), batch, head, row);
-                    for (key, weight) in weights.iter().enumerate() {
+                    for (key, weight) in weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
                         let value = &v[self.at(v_shape, batch, kv_head, key)..][..self.value_dim];
                         o[out..].iter_mut().zip(value).for_each(|(o, v)| *o += weight / sum * v);
                     }
@@ -188,6 +216,23 @@ impl Sizes {
             }
         }
         (o, lse)
+    }
+}
+
+/// A query row and a key.
+pub struct Pair {
+    pub batch: usize,
+    pub head: usize,
+    pub row: usize,
+    pub key: usize,
+    /// Of the query, where the last one is at the last key.
+    pub position: i64,
+}
+
+impl Pair {
+    /// How far the key lies behind the query; negative where it lies before it.
+    pub fn distance(&self) -> i64 {
+        self.key as i64 - self.position
     }
 }
 
@@ -230,8 +275,12 @@ impl Bench {
     }
 
     pub fn attend(&self, flags: &[&str]) -> Outcome {
-        let mut args =
-            vec!["attend".into(), self.input().into_os_string(), "-o".into(), self.output().into_os_string()];
+        self.run("attend", flags)
+    }
+
+    /// Any command that reads the input and writes the output.
+    pub fn run(&self, command: &str, flags: &[&str]) -> Outcome {
+        let mut args = vec![command.into(), self.input().into_os_string(), "-o".into(), self.output().into_os_string()];
         args.extend(flags.iter().map(|f| f.into()));
         tile(args)
     }
@@ -253,8 +302,13 @@ pub fn refuses(tensors: &Tensors, flags: &[&str], code: i32, needle: &str) {
 
 /// As [`refuses`], for a file that is there.
 pub fn refuses_file(bench: &Bench, flags: &[&str], code: i32, needle: &str) {
+    command_refuses(bench, "attend", flags, code, needle);
+}
+
+/// As [`refuses_file`], for any command that reads the input and writes the output.
+pub fn command_refuses(bench: &Bench, command: &str, flags: &[&str], code: i32, needle: &str) {
     let before = bench.files();
-    let outcome = bench.attend(flags);
+    let outcome = bench.run(command, flags);
     assert_eq!(outcome.code, Some(code), "{flags:?} {needle}: {outcome:?}");
     assert!(outcome.stderr.contains(needle), "{flags:?}: {needle:?} is not in {:?}", outcome.stderr);
     assert_eq!(outcome.stderr.matches("error:").count(), 1, "{}", outcome.stderr);
@@ -262,7 +316,7 @@ pub fn refuses_file(bench: &Bench, flags: &[&str], code: i32, needle: &str) {
     assert_eq!(bench.files(), before, "a failure left a file");
 
     std::fs::write(bench.output(), "old").expect("an old output");
-    assert_eq!(bench.attend(flags).code, Some(code));
+    assert_eq!(bench.run(command, flags).code, Some(code));
     assert_eq!(std::fs::read(bench.output()).expect("the old output"), b"old");
     std::fs::remove_file(bench.output()).expect("the old output");
 }
