@@ -1,14 +1,20 @@
 //! Test and benchmark cases: named shapes with features, types and inputs, made the same on every machine.
 
+mod cache_case;
+mod class_case;
 mod gemma_twin;
 mod inputs;
 mod random;
+mod test_case;
 
+pub use cache_case::CacheCase;
+pub use class_case::ClassCase;
 pub use gemma_twin::{GemmaTwin, gemma_twin};
 pub use inputs::Inputs;
+pub use test_case::TestCase;
 
 use crate::attention::{Attention, Extents, Splits};
-use crate::cache::{Encoding, Format, Placement};
+use crate::cache::{CacheError, Encoding, Format, Placement};
 use crate::error::AttentionError;
 use crate::feature::{Feature, Features};
 use crate::pairs;
@@ -51,6 +57,7 @@ pub struct Case {
     order: Order,
     values: Values,
     format: Format,
+    ring_start: Option<Vec<i32>>,
     splits: Splits,
     schedule: Option<Schedule>,
     lse: bool,
@@ -85,6 +92,14 @@ pub enum CaseError {
         /// Why.
         error: AttentionError,
     },
+    /// A case of a cache was refused, or did not run.
+    #[error("{name}: {error}")]
+    Cache {
+        /// The case.
+        name: String,
+        /// Why.
+        error: CacheError,
+    },
     /// It ran and the result is wrong.
     #[error("{name}: {error}")]
     Wrong {
@@ -111,6 +126,7 @@ impl Case {
             order: Order::HeadMajor,
             values: Values::Normal,
             format: Format::DENSE,
+            ring_start: None,
             splits: Splits::Auto,
             schedule: None,
             lse: true,
@@ -205,6 +221,12 @@ impl Case {
         self
     }
 
+    /// Where the rings start, one slot per batch entry, instead of anywhere.
+    pub fn ring_start(mut self, start: &[i32]) -> Case {
+        self.ring_start = Some(start.to_vec());
+        self
+    }
+
     /// Into how many shares the keys are split.
     pub fn splits(mut self, splits: Splits) -> Case {
         self.splits = splits;
@@ -226,6 +248,11 @@ impl Case {
     pub fn without_lse(mut self) -> Case {
         self.lse = false;
         self
+    }
+
+    /// What it was named, without types.
+    pub fn label(&self) -> &str {
+        &self.name
     }
 
     /// `causal_square/bf16`; with a cache of another type than q, `…/f32+bf16`.

@@ -2,7 +2,7 @@
 
 mod alibi;
 mod causal;
-mod mask;
+pub(crate) mod mask;
 mod per_head;
 mod sinks;
 mod softcap;

@@ -1,14 +1,20 @@
 //! Every case of the library on every device that is present.
 
-use tilewright_attention::cases::{Case, CaseError};
+use std::collections::BTreeSet;
+use tilewright_attention::cases::{CacheCase, Case, CaseError, ClassCase, TestCase};
 use tilewright_attention::reference::Mismatch;
-use tilewright_attention::{AttentionError, Causal, KernelEntry, Schedule, library};
+use tilewright_attention::{AttentionError, Causal, KernelEntry, Mask, Schedule, library};
 use tilewright_ir::Elem;
 use tilewright_lang::SpecText;
-use tilewright_runtime::Device;
+use tilewright_runtime::{Device, Tensor};
 
-fn all_cases() -> Vec<Case> {
+fn all_cases() -> Vec<TestCase> {
     library().entries.iter().flat_map(|entry| (entry.cases)()).collect()
+}
+
+/// The cases that are attention.
+fn attention_cases() -> Vec<Case> {
+    all_cases().iter().filter_map(TestCase::attention).cloned().collect()
 }
 
 fn check(device: &Device) {
@@ -29,31 +35,110 @@ fn every_case_is_right_on_the_cpu() {
 
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
+    // Split the same way: how many shares the planner makes follows from the threads.
     let bits = |threads: usize| -> Vec<Vec<u8>> {
         let device = Device::cpu_with_threads(threads);
         let run = |case: &Case| {
             let inputs = case.inputs().unwrap();
             case.request(&inputs).unwrap().run(&device).unwrap().o.as_bytes().to_vec()
         };
-        all_cases().iter().map(run).collect()
+        // Every third, so that all types, kernels and formats are among them.
+        attention_cases().iter().filter(|case| !planned(case)).step_by(3).map(run).collect()
     };
     assert!(bits(1) == bits(3));
 }
 
+/// Whether the planner splits the keys of a case.
+fn planned(case: &Case) -> bool {
+    case.extents().capacity > 1000
+}
+
 #[test]
-fn the_library_has_its_cases_and_no_name_twice() {
-    let mut names: Vec<String> = all_cases().iter().map(Case::name).collect();
-    assert!(names.len() > 150, "{} cases", names.len());
+fn the_kernels_of_the_library_are_these_and_there_is_no_second_attention() {
+    let names: Vec<&str> = library().entries.iter().map(KernelEntry::name).collect();
+    assert_eq!(
+        names,
+        [
+            "attention_forward",
+            "attention_split",
+            "attention_merge",
+            "attention_classify",
+            "cache_append",
+            "cache_quantise",
+            "cache_dequantise",
+        ]
+    );
+}
+
+#[test]
+fn every_kernel_of_the_library_has_cases_in_all_types_and_no_name_is_there_twice() {
+    let mut names: Vec<String> = all_cases().iter().map(TestCase::name).collect();
+    assert!(names.len() > 1500, "{} cases", names.len());
     names.sort();
     let count = names.len();
     names.dedup();
     assert_eq!(names.len(), count);
+    for entry in library().entries {
+        let names: Vec<String> = (entry.cases)().iter().map(TestCase::name).collect();
+        for elem in ["/f32", "/f16", "/bf16"] {
+            assert!(names.iter().any(|name| name.ends_with(elem)), "{} in {elem}", entry.name());
+        }
+    }
+}
+
+#[test]
+fn every_attention_case_runs_the_kernel_that_it_is_a_case_of() {
+    let device = Device::interp();
+    for entry in library().entries {
+        for case in (entry.cases)().iter().filter_map(TestCase::attention) {
+            let inputs = case.clean_inputs().unwrap();
+            let plan = case.request(&inputs).unwrap().plan(&device).unwrap();
+            assert!(plan.pipelines().any(|p| *p.kernel().name == *entry.name()), "{}: {}", case.name(), plan.kernels());
+        }
+    }
+}
+
+#[test]
+fn the_names_that_are_fixed_are_there() {
+    let library = library();
+    let tests: Vec<String> = all_cases().iter().map(TestCase::name).collect();
+    let benches: Vec<String> = library.entries.iter().flat_map(|e| (e.benches)()).map(|case| case.name()).collect();
+    let mut fixed = Vec::new();
+    for dim in [64, 256, 512] {
+        for (elem, mask) in [("bf16", "additive"), ("bf16", "boolean"), ("f16", "additive"), ("f16", "boolean")] {
+            fixed.push(format!("flash_attn_prefill_d{dim}_{mask}/{elem}"));
+        }
+    }
+    assert_eq!(fixed.len(), 12);
+    assert!(fixed.iter().all(|name| tests.contains(name)), "{fixed:?}");
+    for elem in ["f32", "f16", "bf16"] {
+        let names = ["", "_d64", "_d96", "_d256"].map(|dim| format!("sdpa_decode_2pass{dim}/{elem}"));
+        fixed.extend(names.into_iter().chain(["q8", "q16"].map(|q| format!("sdpa_decode_batched_{q}/{elem}"))));
+    }
+    fixed.extend(["flash_attn_vec/f32+f16", "kv_cache_int4/f16", "kv_cache_int8/f16"].map(str::to_string));
+    for name in &fixed {
+        assert!(benches.contains(name), "{name}");
+        // Its twin over fewer keys.
+        let label = name.split('/').next().unwrap();
+        assert!(tests.iter().any(|test| test.starts_with(label)), "{name}");
+    }
 }
 
 #[test]
 fn every_case_compares_something() {
-    for case in all_cases() {
+    for case in attention_cases() {
         assert!(case.extents().lse().iter().product::<usize>() > 0, "{}", case.name());
+    }
+}
+
+#[test]
+fn a_cache_case_without_tokens_and_a_mask_without_cells_fail() {
+    let cpu = Device::cpu();
+    let no_tokens = CacheCase::new("no_tokens").tokens(&[(0, 0)]).run(&cpu);
+    let empty = Mask::new(Tensor::zeros(Elem::Bool, &[0, 7]).unwrap()).unwrap();
+    for result in [no_tokens, ClassCase::new("no_cells", empty, 16, 16).run(&cpu)] {
+        let Err(CaseError::Wrong { error, .. }) = result else { panic!("{result:?}") };
+        assert_eq!(error, Mismatch::Empty);
     }
 }
 
@@ -66,7 +151,7 @@ fn a_case_with_nothing_to_compare_fails() {
 
 #[test]
 fn pairs_are_counted_as_the_reference_counts_them() {
-    for case in all_cases() {
+    for case in attention_cases() {
         let inputs = case.inputs().unwrap();
         let request = case.request(&inputs).unwrap();
         let counted = tilewright_attention::reference::Problem::of(&request).unwrap().attended_pairs();
@@ -78,7 +163,8 @@ fn pairs_are_counted_as_the_reference_counts_them() {
 #[test]
 fn benchmark_cases_have_work_and_distinct_names() {
     let benches: Vec<Case> = library().entries.iter().flat_map(|entry| (entry.benches)()).collect();
-    assert!(!benches.is_empty());
+    let names: BTreeSet<String> = benches.iter().map(Case::name).collect();
+    assert!(names.len() == benches.len() && names.len() > 50, "{} names of {}", names.len(), benches.len());
     for case in &benches {
         assert!(case.flops() > 0 && case.bytes() > 0, "{}", case.name());
     }

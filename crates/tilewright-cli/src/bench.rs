@@ -81,10 +81,10 @@ struct Row {
 /// Runs the command.
 pub fn run(args: &Args, library: &Library) -> Result<(), CliError> {
     let device = open(args)?;
-    let cases = matching(library, args.filter.as_deref(), |entry| (entry.benches)())?;
+    let cases = matching(library, args.filter.as_deref(), |entry| (entry.benches)(), Case::name)?;
     let to_stdout = args.json.as_deref() == Some(Path::new("-"));
     if args.list {
-        return list(&cases, args.json.is_some());
+        return list(&cases, Case::name, args.json.is_some());
     }
     let file = match &args.json {
         Some(path) if !to_stdout => Some(OutputFile::check(path)?),

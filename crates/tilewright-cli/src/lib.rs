@@ -4,7 +4,7 @@
 //!
 //! ```no_run
 //! use std::process::ExitCode;
-//! use tilewright::attention::cases::Case;
+//! use tilewright::attention::cases::{Case, TestCase};
 //! use tilewright::attention::{Causal, KernelEntry, library};
 //! use tilewright::lang::prelude::*;
 //!
@@ -20,9 +20,10 @@
 //!     // `inspect double --types f16 --set width=8`
 //!     library.entries.push(KernelEntry::new(&DOUBLE, "doubles what it reads"));
 //!     // `test my_shape` and `bench my_shape`: attention as one's own model calls it.
-//!     let mine = || vec![Case::new("my_shape").heads(24, 8).lengths(512, 512).dims(80, 80).feature(Causal)];
+//!     const MINE: fn() -> Vec<Case> = || vec![Case::new("my_shape").heads(24, 8).lengths(512, 512).dims(80, 80).feature(Causal)];
 //!     let attention = library.entries[0];
-//!     library.entries[0] = KernelEntry { cases: mine, benches: mine, ..attention };
+//!     let cases = || MINE().into_iter().map(TestCase::from).collect();
+//!     library.entries[0] = KernelEntry { cases, benches: MINE, ..attention };
 //!     tilewright_cli::main(library)
 //! }
 //! ```

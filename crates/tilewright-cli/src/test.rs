@@ -4,7 +4,7 @@ use crate::devices::{self, DeviceName};
 use crate::error::CliError;
 use crate::output::{self, BAD, FAINT, GOOD, Progress, paint};
 use serde::Serialize;
-use tilewright::attention::cases::Case;
+use tilewright::attention::cases::TestCase;
 use tilewright::attention::{KernelEntry, Library};
 use tilewright::prelude::Device;
 
@@ -44,9 +44,9 @@ enum Outcome {
 /// Runs the command.
 pub fn run(args: &Args, library: &Library) -> Result<(), CliError> {
     let devices = devices::present(args.device)?;
-    let cases = matching(library, args.filter.as_deref(), |entry| (entry.cases)())?;
+    let cases = matching(library, args.filter.as_deref(), |entry| (entry.cases)(), TestCase::name)?;
     if args.list {
-        return list(&cases, args.json);
+        return list(&cases, TestCase::name, args.json);
     }
     let progress = Progress::new("cases", devices.len() * cases.len());
     let mut rows = Vec::new();
@@ -73,6 +73,10 @@ pub fn run(args: &Args, library: &Library) -> Result<(), CliError> {
             let style = if failed == 0 { GOOD } else { BAD };
             output::line(paint(style, format!("{device}: {passed} passed, {failed} failed")))?;
         }
+        let untested: Vec<&str> = untested(library).collect();
+        if args.filter.is_none() && !untested.is_empty() {
+            output::line(paint(BAD, format!("without a case: {}", untested.join(", "))))?;
+        }
     }
     match failed.is_empty() {
         true => Ok(()),
@@ -80,22 +84,28 @@ pub fn run(args: &Args, library: &Library) -> Result<(), CliError> {
     }
 }
 
+/// Kernels of which nothing was tested.
+fn untested(library: &Library) -> impl Iterator<Item = &'static str> {
+    library.entries.iter().filter(|entry| (entry.cases)().is_empty()).map(KernelEntry::name)
+}
+
 /// The cases of all kernels whose kernel or name holds `filter`; one whose name is `filter` stands alone.
 ///
 /// # Errors
 /// [`CliError::NoCase`].
-pub fn matching(
+pub fn matching<C>(
     library: &Library,
     filter: Option<&str>,
-    cases: impl Fn(&KernelEntry) -> Vec<Case>,
-) -> Result<Vec<(&'static str, Case)>, CliError> {
+    cases: impl Fn(&KernelEntry) -> Vec<C>,
+    name: impl Fn(&C) -> String,
+) -> Result<Vec<(&'static str, C)>, CliError> {
     let all = library.entries.iter().flat_map(|entry| cases(entry).into_iter().map(|case| (entry.name(), case)));
-    let mut all: Vec<(&'static str, Case)> = all.collect();
+    let mut all: Vec<(&'static str, C)> = all.collect();
     let of = all.len();
     if let Some(filter) = filter {
-        let exact = all.iter().any(|(_, case)| case.name() == filter);
+        let exact = all.iter().any(|(_, case)| name(case) == filter);
         all.retain(|(kernel, case)| {
-            case.name() == filter || (!exact && format!("{kernel} {}", case.name()).contains(filter))
+            name(case) == filter || (!exact && format!("{kernel} {}", name(case)).contains(filter))
         });
     }
     match all.is_empty() {
@@ -105,14 +115,14 @@ pub fn matching(
 }
 
 /// Names the cases.
-pub fn list(cases: &[(&'static str, Case)], json: bool) -> Result<(), CliError> {
+pub fn list<C>(cases: &[(&'static str, C)], name: impl Fn(&C) -> String, json: bool) -> Result<(), CliError> {
     if json {
-        return output::json(&cases.iter().map(|(_, case)| case.name()).collect::<Vec<_>>());
+        return output::json(&cases.iter().map(|(_, case)| name(case)).collect::<Vec<_>>());
     }
-    cases.iter().try_for_each(|(kernel, case)| output::line(format!("{} {}", paint(FAINT, kernel), case.name())))
+    cases.iter().try_for_each(|(kernel, case)| output::line(format!("{} {}", paint(FAINT, kernel), name(case))))
 }
 
-fn run_one(device: &Device, kernel: &'static str, case: &Case) -> Row {
+fn run_one(device: &Device, kernel: &'static str, case: &TestCase) -> Row {
     let (passed, result) = match case.run(device) {
         Ok(report) => (true, Outcome::Passed { error: report.error, bound: report.bound, compared: report.compared }),
         Err(error) => (false, Outcome::Failed { reason: error.to_string() }),

@@ -196,6 +196,8 @@ fn test_runs_the_cases_that_hold_the_filter() {
         assert_eq!(row["passed"], true, "{row}");
         assert!(row["compared"].as_u64().expect("a count") > 0, "{row}");
     }
+    let rows = json(&["test", "cache_quantise", "--json", "--device", "cpu"]);
+    assert!(rows.as_array().is_some_and(|rows| rows.len() > 50 && rows.iter().all(|row| row["passed"] == true)));
     assert_eq!(ok(&["test", "causal_square", "--device", "cpu"]).stdout, "cpu: 3 passed, 0 failed\n");
     assert_eq!(ok(&["test", "causal_square/f32", "--list"]).stdout, "attention_forward causal_square/f32\n");
     fails(&["test", "no such case"], 2, "no case holds `no such case`");
@@ -204,7 +206,7 @@ fn test_runs_the_cases_that_hold_the_filter() {
 
 #[test]
 fn bench_measures_a_case_and_checks_it() {
-    let args = ["bench", "verify_d128_4096/f32", "--seconds", "0"];
+    let args = ["bench", "sdpa_decode_batched_q8/f32", "--seconds", "0"];
     let report = json(&[&args[..], &["--json", "-", "--threads", "1"]].concat());
     assert!(report["ceiling_gflops"].as_f64().expect("a rate") > 0.0, "{report}");
     assert_eq!(report["threads"], 1);
@@ -219,16 +221,16 @@ fn bench_measures_a_case_and_checks_it() {
     let file = folder.path().join("bench.json");
     let file = file.to_str().expect("UTF-8");
     let table = ok(&[&args[..], &["--json", file]].concat()).stdout;
-    assert!(table.contains("GFLOP/s") && table.contains("verify_d128_4096/f32"), "{table}");
+    assert!(table.contains("GFLOP/s") && table.contains("sdpa_decode_batched_q8/f32"), "{table}");
     let saved: Value = serde_json::from_slice(&std::fs::read(file).expect("the file")).expect("JSON");
-    assert_eq!(saved["rows"][0]["case"], "verify_d128_4096/f32");
+    assert_eq!(saved["rows"][0]["case"], "sdpa_decode_batched_q8/f32");
 }
 
 #[test]
 fn bench_refuses_what_it_cannot_do() {
     fails(&["bench", "no such case"], 2, "no case holds `no such case`");
     fails(&["bench", "verify", "--device", "metal"], 1, "device `metal` is absent");
-    fails(&["bench", "verify_d128_4096/f32", "--json", "absent/bench.json"], 1, "cannot write absent/bench.json");
+    fails(&["bench", "sdpa_decode_batched_q8/f32", "--json", "absent/bench.json"], 1, "cannot write absent/bench.json");
     fails(&["bench", "--threads", "0"], 2, "--threads");
     fails(&["bench", "--threads", "2", "--device", "interp"], 2, "`--threads 2` does not fit");
     fails(&["bench", "--seconds=-1"], 2, "--seconds");

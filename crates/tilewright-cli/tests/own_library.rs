@@ -1,7 +1,7 @@
 //! A binary with a library of its own: the commands know that list and no other.
 
 use std::process::ExitCode;
-use tilewright::attention::cases::Case;
+use tilewright::attention::cases::{Case, TestCase};
 use tilewright::attention::{Causal, KernelEntry, Library};
 use tilewright::lang::prelude::*;
 
@@ -12,9 +12,13 @@ fn double<E: Float>(x: View<E, 1>, y: ViewMut<E, 1>, width: usize) {
     y.store(block * width, x.load(block * width, [width]) * 2.0);
 }
 
+fn my_cases() -> Vec<Case> {
+    vec![Case::new("my_shape").lengths(3, 5).feature(Causal)]
+}
+
 fn run(arguments: &[&str]) -> ExitCode {
-    let cases = || vec![Case::new("my_shape").lengths(3, 5).feature(Causal)];
-    let entry = KernelEntry { cases, benches: cases, ..KernelEntry::new(&DOUBLE, "doubles what it reads") };
+    let cases = || my_cases().into_iter().map(TestCase::from).collect();
+    let entry = KernelEntry { cases, benches: my_cases, ..KernelEntry::new(&DOUBLE, "doubles what it reads") };
     tilewright_cli::run(&Library { entries: vec![entry] }, [&["mine"], arguments].concat())
 }
 

@@ -47,7 +47,8 @@ struct Stored {
 #[derive(Clone, Debug)]
 enum StoredTokens {
     Stored(Stored),
-    Affine { w: Stored, scales: Stored, biases: Stored, format: Affine },
+    /// Words, scales and biases.
+    Affine(Box<[Stored; 3]>, Affine),
 }
 
 impl Inputs {
@@ -135,7 +136,10 @@ impl Slots {
         };
         match placement {
             Placement::Contiguous => {}
-            Placement::Ring => slots.ring_start = (0..batch).map(|_| below(capacity)).collect(),
+            Placement::Ring => {
+                let anywhere = || (0..batch).map(|_| below(capacity)).collect();
+                slots.ring_start = case.ring_start.clone().unwrap_or_else(anywhere);
+            }
             Placement::Paged { page_size } => {
                 let of_entry = capacity / page_size;
                 (slots.outer, slots.each) = (batch * of_entry + 2, page_size); // two pages belong to nobody
@@ -234,18 +238,16 @@ impl StoredTokens {
         }
         let w: Vec<f64> = encoded.words.iter().map(|&word| word.into()).collect();
         let stored = |elem, width, values: &[f64]| Stored::new(elem, [outer, heads, slots, width], case.order, values);
-        Ok(StoredTokens::Affine {
-            w: stored(Elem::U32, words, &w)?,
-            scales: stored(case.kv_elem, groups, &encoded.scales)?,
-            biases: stored(case.kv_elem, groups, &encoded.biases)?,
-            format,
-        })
+        let of_groups = |values| stored(case.kv_elem, groups, values);
+        let parts = [stored(Elem::U32, words, &w)?, of_groups(&encoded.scales)?, of_groups(&encoded.biases)?];
+        Ok(StoredTokens::Affine(Box::new(parts), format))
     }
 
     fn tokens(&self) -> Result<Tokens<'_>, TensorError> {
         Ok(match self {
             StoredTokens::Stored(stored) => stored.view()?.into(),
-            StoredTokens::Affine { w, scales, biases, format } => {
+            StoredTokens::Affine(parts, format) => {
+                let [w, scales, biases] = &**parts;
                 let (w, scales, biases) = (w.view()?, scales.view()?, biases.view()?);
                 Codes { w, scales, biases, format: *format }.into()
             }

@@ -4,6 +4,7 @@ mod cases;
 mod classes;
 
 pub(super) use cases::ENTRY;
+pub(crate) use cases::{additive, boolean, made};
 pub use classes::{ClassMap, ClassifiedMask};
 
 use crate::attention::Extents;
@@ -96,6 +97,11 @@ impl Mask {
     /// Its extents as `[batch, heads, q, kv]`.
     pub fn shape(&self) -> [usize; 4] {
         self.shape
+    }
+
+    /// The cells as they were given.
+    pub(crate) fn tensor(&self) -> &Tensor {
+        &self.tensor
     }
 
     /// What the cell of a pair adds to the score; `None` where it blocks.

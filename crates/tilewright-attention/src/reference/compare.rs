@@ -88,7 +88,24 @@ impl Elements {
         self.compared > 0 && self.misses == 0 && self.lengths[0] == self.lengths[1]
     }
 
-    fn refuse(self, tensor: &'static str) -> Result<Elements, Mismatch> {
+    /// With the elements of another part of the tensor, which starts at `start`.
+    pub(crate) fn and(self, other: Elements, start: usize) -> Elements {
+        let nearer = self.compared == 0 || other.share.is_nan() || other.share > self.share;
+        let (bound, share) = if nearer { (other.bound, other.share) } else { (self.bound, self.share) };
+        let worse = other.error.is_nan() || other.error > self.error;
+        let [got, wanted] = self.lengths;
+        Elements {
+            compared: self.compared + other.compared,
+            lengths: [got + other.lengths[0], wanted + other.lengths[1]],
+            error: if worse { other.error } else { self.error },
+            bound,
+            share,
+            misses: self.misses + other.misses,
+            first_miss: self.first_miss.or(other.first_miss.map(|miss| Miss { index: start + miss.index, ..miss })),
+        }
+    }
+
+    pub(crate) fn refuse(self, tensor: &'static str) -> Result<Elements, Mismatch> {
         match (self.lengths, self.first_miss) {
             ([got, wanted], _) if got != wanted => Err(Mismatch::Length { tensor, got, wanted }),
             (_, Some(Miss { index, got, wanted, bound })) => {

@@ -31,7 +31,7 @@ fn parse(of: &str) -> Result<Features, String> {
 }
 
 /// A mask of `[batch, heads, q, kv]` whose cells are made from their places.
-fn made(elem: Elem, shape: [usize; 4], cell: impl Fn([usize; 4]) -> f64) -> Option<Mask> {
+pub(crate) fn made(elem: Elem, shape: [usize; 4], cell: impl Fn([usize; 4]) -> f64) -> Option<Mask> {
     let [batch, heads, queries, keys] = shape;
     let mut cells = Vec::with_capacity(shape.iter().product());
     for b in 0..batch {
@@ -51,12 +51,12 @@ fn scattered([b, h, i, j]: [usize; 4]) -> u64 {
 }
 
 /// Six of ten pairs attended; some keys by no query.
-fn boolean(at: [usize; 4]) -> f64 {
+pub(crate) fn boolean(at: [usize; 4]) -> f64 {
     f64::from(at[3] % 7 != 3 && scattered(at) < 10)
 }
 
 /// Blocks, zeros, biases of both signs, and one of -1e9 a row.
-fn additive(at: [usize; 4]) -> f64 {
+pub(crate) fn additive(at: [usize; 4]) -> f64 {
     match scattered(at) {
         _ if at[3] == at[2] => -1e9,
         0..=3 => f64::NEG_INFINITY,

@@ -1,0 +1,95 @@
+//! How the specialisation of a kernel is completed where text gives only some of its values.
+
+use super::TYPES;
+use crate::attention::Extents;
+use crate::cache::Format;
+use crate::error::{AttentionError, MAX_HEAD_DIM};
+use crate::feature::Features;
+use crate::tuning;
+use tilewright_ir::{Elem, Schedule};
+use tilewright_lang::{SpecText, SpecValue};
+
+type Completed = Result<SpecText, AttentionError>;
+
+/// The values that are left out as the planner chooses them for a prefill of 1024 tokens, without features and with lse.
+pub(super) fn forward(text: SpecText) -> Completed {
+    planned(with(text, &[("lse", "true")]), 1024)
+}
+
+/// The same for a decode of one query of a group of four heads over 4096 keys.
+pub(super) fn split(text: SpecText) -> Completed {
+    planned(text, 1)
+}
+
+/// Values for the merge of one query of a group of four heads.
+pub(super) fn merge(text: SpecText) -> Completed {
+    let chosen =
+        [("E", "f32"), ("heads", "4"), ("queries", "1"), ("value_dim", "128"), ("features", "none"), ("lse", "true")];
+    Ok(with(text, &chosen))
+}
+
+/// Values for a mask of bool and the tiles of a prefill.
+pub(super) fn classify(text: SpecText) -> Completed {
+    Ok(with(text, &[("E", "bool"), ("queries", "128"), ("keys", "128")]))
+}
+
+/// Values for tokens of f16 into a dense cache.
+pub(super) fn append(text: SpecText) -> Completed {
+    Ok(with(text, &[("E", "f16"), ("tokens", "16"), ("dim", "128"), ("placement", "dense")]))
+}
+
+/// The same as codes of 8 bits.
+pub(super) fn quantise(text: SpecText) -> Completed {
+    append(with(text, &[("format", "q8g64"), ("rounding", "even")]))
+}
+
+/// Values for such a cache.
+pub(super) fn dequantise(text: SpecText) -> Completed {
+    Ok(with(text, &[("E", "f16"), ("tokens", "32"), ("dim", "128"), ("cache", "dense+k-q8g64")]))
+}
+
+/// The values that are left out as they are given here.
+fn with(mut text: SpecText, others: &[(&str, &str)]) -> SpecText {
+    for (name, value) in others {
+        text.entry(name.to_string()).or_insert(value.to_string());
+    }
+    text
+}
+
+/// The values that are left out as the planner chooses them for so many queries.
+fn planned(mut text: SpecText, q_len: usize) -> Completed {
+    // What cannot be read is refused when the kernel is traced.
+    let number = |text: &SpecText, name: &str| text.get(name).and_then(|value| value.parse::<usize>().ok());
+    let mut or = |name: &str, value: String| text.entry(name.to_string()).or_insert(value).clone();
+    let types = [or("E", "f32".to_string()), or("C", "f32".to_string())];
+    let head_dim = or("head_dim", "128".to_string());
+    or("value_dim", head_dim);
+    or("features", Features::none().to_string());
+    let cache = or("cache", Format::DENSE.to_string());
+
+    if let [Some(q), Some(kv)] = types.map(|name| Elem::from_name(&name).filter(|elem| elem.is_float()))
+        && !TYPES.contains(&(q, kv))
+    {
+        return Err(AttentionError::ElementMix { q, kv });
+    }
+    let (Some(head_dim), Some(value_dim)) = (number(&text, "head_dim"), number(&text, "value_dim")) else {
+        return Ok(text);
+    };
+    for (axis, got) in [("head_dim", head_dim), ("value_dim", value_dim)] {
+        if got > MAX_HEAD_DIM {
+            return Err(AttentionError::HeadDim { axis, got });
+        }
+    }
+    let Ok(cache) = Format::parse(&cache) else { return Ok(text) };
+    let shape = Extents { batch: 1, q_heads: 4, kv_heads: 1, q_len, capacity: 4096, head_dim, value_dim };
+    let (schedule, _) = tuning::choose(&shape, &cache);
+    let mut extent = |name: &str, chosen: u32| {
+        text.entry(name.to_string()).or_insert(chosen.to_string());
+        number(&text, name).map(|n| u32::try_from(n).unwrap_or(u32::MAX)) // far outside the limits
+    };
+    let chosen = [("heads", schedule.heads), ("queries", schedule.queries), ("keys", schedule.keys)];
+    if let [Some(heads), Some(queries), Some(keys)] = chosen.map(|(name, chosen)| extent(name, chosen)) {
+        tuning::check(Schedule { heads, queries, keys }, head_dim, value_dim, &cache)?;
+    }
+    Ok(text)
+}
