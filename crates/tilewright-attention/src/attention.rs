@@ -366,7 +366,7 @@ impl<'a> Attention<'a> {
         }
         let (capacity, q_len) = (shape.capacity, shape.q_len);
         let Some(reach) = self.features.reach() else { return Ok(()) };
-        let (window, needed) = (reach + 1, (reach + q_len).max(1));
+        let (window, needed) = (reach.saturating_add(1), reach.saturating_add(q_len).max(1));
         match kv_len.iter().position(|&len| len as usize == capacity && needed > capacity) {
             Some(entry) => Err(AttentionError::RingCapacity { entry, capacity, q_len, window, needed }),
             None => Ok(()),
