@@ -351,6 +351,10 @@ fn what_a_cache_cannot_be_is_refused_by_name() {
             build(CacheShape { head_dim: 577, ..shape }, |cache| cache),
             "head_dim 577 is above 576; split the head, or project it to at most 576",
         ),
+        (
+            build(CacheShape { batch: 1 << 62, ..shape }, |cache| cache.paged(16).pool(4)),
+            "the batch has 4611686018427387904 as its length; at most 536870912 is served",
+        ),
     ] {
         assert_eq!(got, wanted);
     }

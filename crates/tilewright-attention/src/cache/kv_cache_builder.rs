@@ -91,8 +91,10 @@ impl KvCacheBuilder {
                 return Err(AttentionError::HeadDim { axis, got }.into());
             }
         }
-        if capacity > MAX_LENGTH {
-            return Err(AttentionError::Length { tensor: "the cache", got: capacity }.into());
+        for (tensor, got) in [("the batch", batch), ("the cache", capacity)] {
+            if got > MAX_LENGTH {
+                return Err(AttentionError::Length { tensor, got }.into());
+            }
         }
         let placement = self.placement()?;
         let (outer, slots) = match placement {
@@ -102,7 +104,7 @@ impl KvCacheBuilder {
                 (self.pool.unwrap_or(all), page_size)
             }
         };
-        if i32::try_from(outer).is_err() {
+        if outer > MAX_LENGTH {
             return Err(AttentionError::Length { tensor: "the pool of pages", got: outer }.into());
         }
         let axes = [outer, kv_heads, slots];

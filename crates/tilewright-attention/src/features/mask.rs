@@ -181,7 +181,8 @@ impl Feature for Mask {
                 return Err(format!("its axis `{axis}` has {got} places and the problem {wanted}; give {wanted} or 1"));
             }
         }
-        if keys > shape.capacity {
+        // Without batch entries a page table says nothing of the key axis, and there is nothing to attend.
+        if keys > shape.capacity && shape.batch > 0 {
             let capacity = shape.capacity;
             return Err(format!("it has {keys} keys and the key axis {capacity}; give at most {capacity}"));
         }
