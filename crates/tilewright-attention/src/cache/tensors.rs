@@ -1,7 +1,6 @@
 //! The tensors of a cache on the host, checked against the contract.
 
-use super::format::{Encoding, Format, Names, Placement};
-use super::format::{K, V};
+use super::format::{Encoding, Format, K, K_TAIL, Names, Placement, V, V_TAIL};
 use crate::error::AttentionError;
 use crate::quant::Affine;
 use tilewright_ir::Elem;
@@ -243,9 +242,6 @@ impl<'a> Cache<'a> {
         Ok(())
     }
 }
-
-const K_TAIL: Names = Names { stored: "k_tail", ..K };
-const V_TAIL: Names = Names { stored: "v_tail", ..V };
 
 impl<'a> Tokens<'a> {
     fn encoding(&self) -> Encoding {
