@@ -285,7 +285,7 @@ impl<'a> Attention<'a> {
         let kv_len = match self.kv_len {
             None => vec![shape.capacity as i32; shape.batch], // at most MAX_LENGTH
             Some(kv_len) if kv_len.len() != shape.batch => {
-                return Err(AttentionError::KvLenCount { got: kv_len.len(), batch: shape.batch });
+                return Err(AttentionError::EntryCount { what: "kv_len", got: kv_len.len(), batch: shape.batch });
             }
             Some(kv_len) => kv_len.to_vec(),
         };

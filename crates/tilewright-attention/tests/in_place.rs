@@ -27,13 +27,14 @@ fn attention_over_codes_has_the_bits_of_attention_over_the_dequantised_cache() {
     ] {
         let format: Affine = format.parse().unwrap();
         let shape = [2, 2, 300, 128];
-        let quantised = |salt| {
-            cache::quantise(&device, numbers(salt, elem, &shape).view(), format, Rounding::TiesToEven).unwrap()
-        };
+        let quantised =
+            |salt| cache::quantise(&device, numbers(salt, elem, &shape).view(), format, Rounding::TiesToEven).unwrap();
         let (k, v) = (quantised(1), quantised(2));
         let (plain_k, plain_v) =
             (cache::dequantise(&device, k.view()).unwrap(), cache::dequantise(&device, v.view()).unwrap());
-        for (q_len, splits) in [(1, Splits::Count(3)), (8, Splits::Count(1)), (8, Splits::Count(4)), (100, Splits::Auto)] {
+        for (q_len, splits) in
+            [(1, Splits::Count(3)), (8, Splits::Count(1)), (8, Splits::Count(4)), (100, Splits::Auto)]
+        {
             let q = numbers(3, elem, &[2, 6, q_len, 128]);
             let run = |request: Attention<'_>| {
                 request.feature(Causal).splits(splits).kv_len(&[300, 211]).run(&device).unwrap().o.as_bytes().to_vec()

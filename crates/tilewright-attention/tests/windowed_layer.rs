@@ -37,7 +37,8 @@ impl Layer {
         let bytes = fs::read(env::var_os("TILEWRIGHT_GEMMA_LAYER")?).unwrap();
         let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         let read = |name: &str| -> Vec<f32> {
-            let numbers = file.tensor(name).unwrap().data().chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+            let numbers =
+                file.tensor(name).unwrap().data().chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
             numbers.collect()
         };
         let tokens = file.tensor("q").unwrap().shape()[1];

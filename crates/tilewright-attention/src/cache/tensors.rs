@@ -305,7 +305,8 @@ impl<'a> Tokens<'a> {
 /// The names of the axes of a cache tensor, for messages.
 const AXES: [&str; 4] = ["batch", "number of heads", "length", "head dim"];
 
-fn same<const N: usize>(
+/// Holds the first extents of a tensor against those of another.
+pub(super) fn same<const N: usize>(
     tensor: &'static str,
     got: [usize; N],
     other: &'static str,
