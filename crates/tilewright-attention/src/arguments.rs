@@ -9,7 +9,8 @@ use tilewright_runtime::{Arg, TensorView, TensorViewMut};
 /// A kernel's own arguments, as its generated `Args::bind` gives them.
 pub(crate) type Bound<'a> = Vec<(&'static str, HostValue<TensorView<'a>, TensorViewMut<'a>>)>;
 
-/// The arguments in the order of the kernel's parameters. A feature's input that the kernel does not ask for is left out.
+/// The arguments in the order of the kernel's parameters. What the cache and the features bring and the kernel does not ask
+/// for is left out.
 pub(crate) fn in_order<'a>(
     kernel: &Kernel,
     own: Bound<'a>,

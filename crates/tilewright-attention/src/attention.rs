@@ -179,7 +179,8 @@ impl<'a> Attention<'a> {
         Attention { q_start: Some(start), ..self }
     }
 
-    /// How many keys of each batch entry count; the others may hold anything.
+    /// How many keys of each batch entry count; the others may hold anything. Without it all of them do, or what the cache
+    /// says.
     pub fn kv_len(self, kv_len: &'a [i32]) -> Self {
         Attention { kv_len: Some(kv_len), ..self }
     }
@@ -282,10 +283,10 @@ impl<'a> Attention<'a> {
         if !((scale * LOG2_E) as f32).is_finite() {
             return Err(AttentionError::Scale { scale });
         }
-        let kv_len = match self.kv_len {
+        let kv_len = match self.kv_len.or(self.cache.kv_len) {
             None => vec![shape.capacity as i32; shape.batch], // at most MAX_LENGTH
             Some(kv_len) if kv_len.len() != shape.batch => {
-                return Err(AttentionError::KvLenCount { got: kv_len.len(), batch: shape.batch });
+                return Err(AttentionError::EntryCount { what: "kv_len", got: kv_len.len(), batch: shape.batch });
             }
             Some(kv_len) => kv_len.to_vec(),
         };

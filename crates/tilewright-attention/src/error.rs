@@ -93,14 +93,6 @@ pub enum AttentionError {
         /// As given.
         scale: f64,
     },
-    /// Too few or too many key lengths.
-    #[error("kv_len has {got} entries and the batch {batch}; give one for each batch entry")]
-    KvLenCount {
-        /// Entries given.
-        got: usize,
-        /// Batch entries.
-        batch: usize,
-    },
     /// A key length that the cache does not have.
     #[error("kv_len[{entry}] is {got}; it must be 0 to {capacity}, the length of k and v")]
     KvLen {
@@ -120,7 +112,7 @@ pub enum AttentionError {
         got: usize,
     },
     /// A start that positions cannot count.
-    #[error("q_start {got} is outside -{MAX_LENGTH} to {MAX_LENGTH}")]
+    #[error("q_start is {got}; positions from -{MAX_LENGTH} to {MAX_LENGTH} are served")]
     Position {
         /// As given.
         got: i64,
@@ -133,7 +125,7 @@ pub enum AttentionError {
         /// Of the values, or of their scales.
         v: Elem,
     },
-    /// Too few or too many numbers.
+    /// Too few or too many numbers, of those that come one for each batch entry.
     #[error("{what} has {got} entries and the batch {batch}; give one for each batch entry")]
     EntryCount {
         /// Which numbers.
@@ -248,7 +240,9 @@ pub enum AttentionError {
         got: usize,
     },
     /// Scratch that is too small.
-    #[error("the scratch has {got} bytes and the plan needs {needed}")]
+    #[error(
+        "the scratch has {got} bytes and the plan needs {needed}; give that many, or run without a scratch of your own"
+    )]
     Scratch {
         /// Bytes given.
         got: usize,
@@ -276,7 +270,7 @@ pub enum AttentionError {
         name: String,
     },
     /// An output of another shape than the result.
-    #[error("{tensor} has shape {got:?} and the result {wanted:?}")]
+    #[error("{tensor} has shape {got:?} and the result {wanted:?}; give a tensor of that shape")]
     OutputShape {
         /// `o` or `lse`.
         tensor: &'static str,
@@ -286,7 +280,7 @@ pub enum AttentionError {
         wanted: Vec<usize>,
     },
     /// An output of another type than the result.
-    #[error("{tensor} holds {got} and the result {wanted}")]
+    #[error("{tensor} holds {got} and the result {wanted}; give a tensor of that type")]
     OutputElement {
         /// `o` or `lse`.
         tensor: &'static str,

@@ -60,6 +60,14 @@ fn parse_one(text: &str) -> Result<Features, String> {
     }
 }
 
+/// Holds the text of a feature that takes nothing in parentheses against that.
+fn bare(name: &str, of: &str) -> Result<(), String> {
+    match of {
+        "" => Ok(()),
+        of => Err(format!("`{name}` takes nothing in parentheses, not `{of}`: what it needs comes at launch")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

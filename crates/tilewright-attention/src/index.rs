@@ -72,6 +72,14 @@ pub struct Block {
     pub queries: usize,
 }
 
+impl Block {
+    /// The block of one program of a grid of query tiles, tiles of heads and batch entries.
+    #[track_caller]
+    pub fn of([tile, heads_before, batch]: [Scalar<i32>; 3], heads: usize, queries: usize) -> Block {
+        Block { batch, first_head: heads_before * heads, heads, first_row: tile * queries, queries }
+    }
+}
+
 impl Queries {
     /// The queries of a block; `q_start` is the position of the first row of q.
     #[track_caller]

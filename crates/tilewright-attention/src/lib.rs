@@ -1,8 +1,9 @@
 //! Attention kernels for LLM inference, written once in the kernel language, with a typed host API.
 //!
 //! [`Attention`] is a request: tensors, and what to do with them. It is checked against the contract, planned (a schedule is
-//! chosen and the kernel compiled, or found compiled), and run. What goes beyond plain attention is a
-//! [`Feature`], here or in the user's own crate.
+//! chosen and the kernels compiled, or found compiled), and run. What goes beyond plain attention is a
+//! [`Feature`], here or in the user's own crate. Keys and values lie in a [`Cache`]: dense, a ring or pages, as they are or as
+//! codes; [`KvCache`] is one that owns its tensors and grows.
 
 mod arguments;
 mod attention;
@@ -23,7 +24,7 @@ mod tuning;
 mod variant;
 
 pub use attention::{Attention, Extents, Output, Splits};
-pub use cache::{Cache, CacheError, CacheShape, KvCache};
+pub use cache::{Cache, CacheError, CacheShape, Encoding, KvCache};
 pub use error::{AttentionError, MAX_HEAD_DIM, MAX_LENGTH};
 pub use feature::{Feature, Features};
 pub use features::{Alibi, Causal, ClassMap, ClassifiedMask, Mask, Sinks, Softcap, Tree, Window};

@@ -5,7 +5,7 @@ use crate::attention::{Attention, Checked, Extents};
 use crate::error::AttentionError;
 use crate::kernels::{AttentionForwardArgs, AttentionMergeArgs, AttentionSplitArgs};
 use crate::tuning::{self, Shares};
-use crate::variant::Variant;
+use crate::variant::{Traced, Variant};
 use std::fmt;
 use std::sync::Arc;
 use tilewright_ir::Schedule;
@@ -29,8 +29,17 @@ struct Planned {
 enum Passes {
     /// One pass over all keys.
     Forward(Pipeline),
-    /// Shares of the keys, then their sum. `keys` is how many each share has; 0 shares out what there is.
-    Split { split: Pipeline, merge: Pipeline, splits: usize, keys: usize },
+    /// Shares of the keys, then their sum.
+    Split(SplitPasses),
+}
+
+/// The passes of keys that are shared out.
+struct SplitPasses {
+    split: Pipeline,
+    merge: Pipeline,
+    splits: usize,
+    /// Keys of each share; `None` shares out what there is.
+    keys: Option<usize>,
 }
 
 /// What a launch needs beside the tensors.
@@ -48,13 +57,12 @@ impl Plan {
         variant.check(&shape)?;
         let threads = device.info().threads;
         let (shares, why) = tuning::shares(request.requested_splits(), &shape, variant.schedule, threads);
-        let compile =
-            |(key, trace): crate::variant::Traced| device.compile_keyed(&key, || trace().map_err(AttentionError::from));
+        let compile = |(key, trace): Traced| device.compile_keyed(&key, || trace().map_err(AttentionError::from));
         let passes = match shares {
             Shares::Whole => Passes::Forward(compile(variant.forward()?)?),
-            Shares::Even(splits) | Shares::Fixed { splits, .. } => {
-                let keys = if let Shares::Fixed { keys, .. } = shares { keys } else { 0 };
-                Passes::Split { split: compile(variant.split()?)?, merge: compile(variant.merge()?)?, splits, keys }
+            Shares::Split { splits, keys } => {
+                let (split, merge) = (compile(variant.split()?)?, compile(variant.merge()?)?);
+                Passes::Split(SplitPasses { split, merge, splits, keys })
             }
         };
         let key = variant.key()?;
@@ -137,23 +145,24 @@ impl Plan {
             Passes::Forward(pipeline) => {
                 let Run { q_start, kv_len, .. } = run;
                 let own = AttentionForwardArgs { q: *request.q(), q_start, kv_len, scale: checked.scale, o, lse };
-                self.one(pipeline, self.grid(), own.bind(), request, true)
+                self.one(pipeline, self.grid(), own.bind(), request)
             }
-            Passes::Split { .. } => match scratch {
-                Some(scratch) => self.split_and_merge(&run, o, lse, scratch),
-                None => self.split_and_merge(&run, o, lse, &mut vec![0.0; needed / size_of::<f32>()]),
+            Passes::Split(passes) => match scratch {
+                Some(scratch) => self.split_and_merge(passes, &run, o, lse, scratch),
+                None => self.split_and_merge(passes, &run, o, lse, &mut vec![0.0; needed / size_of::<f32>()]),
             },
         }
     }
 
     fn split_and_merge(
         &self,
+        passes: &SplitPasses,
         run: &Run<'_, '_>,
         o: TensorViewMut<'_>,
         lse: Option<TensorViewMut<'_>>,
         scratch: &mut [f32],
     ) -> Result<(), AttentionError> {
-        let Passes::Split { split, merge, splits, keys } = &self.0.passes else { return Ok(()) };
+        let SplitPasses { split, merge, splits, keys } = passes;
         let Extents { batch, q_heads, q_len, value_dim, .. } = run.checked.shape;
         let (q_start, kv_len) = (run.q_start, run.kv_len);
         let each = [batch * splits, q_heads, q_len];
@@ -169,7 +178,7 @@ impl Plan {
             kv_len,
             scale: run.checked.scale,
             splits: *splits as f64,
-            split_keys: *keys as f64,
+            split_keys: keys.unwrap_or(0) as f64, // 0 is what the kernel takes for even shares
             acc: TensorViewMut::from_slice(acc, &acc_shape)?,
             max: TensorViewMut::from_slice(max, &each)?,
             sum: TensorViewMut::from_slice(sum, &each)?,
@@ -177,7 +186,7 @@ impl Plan {
         let [tiles, heads, entries] = self.grid();
         let all = u32::try_from(*splits).ok().and_then(|splits| tiles.checked_mul(splits));
         let grid = [all.ok_or(AttentionError::Splits { got: *splits })?, heads, entries];
-        self.one(split, grid, own.bind(), run.request, true)?;
+        self.one(split, grid, own.bind(), run.request)?;
 
         let own = AttentionMergeArgs {
             acc: TensorView::from_slice(acc, &acc_shape)?,
@@ -189,19 +198,18 @@ impl Plan {
             o,
             lse,
         };
-        self.one(merge, self.grid(), own.bind(), run.request, false)
+        self.one(merge, self.grid(), own.bind(), run.request)
     }
 
-    /// Launches one pass, which may or may not read the cache.
+    /// Launches one pass; it takes what it asks for of the cache's tensors and the features' inputs.
     fn one<'a>(
         &self,
         pipeline: &Pipeline,
         grid: Grid,
         own: arguments::Bound<'a>,
         request: &'a Attention<'_>,
-        reads_cache: bool,
     ) -> Result<(), AttentionError> {
-        let cache = if reads_cache { request.cache().tensors(request.q().shape()[0])? } else { Vec::new() };
+        let cache = request.cache().tensors(self.0.shape.batch)?;
         let mut args = arguments::in_order(pipeline.kernel(), own, cache, request.features())?;
         Ok(self.0.device.launch(pipeline, grid, &mut args)?)
     }
@@ -215,7 +223,7 @@ impl Plan {
     pub fn splits(&self) -> usize {
         match self.0.passes {
             Passes::Forward(_) => 1,
-            Passes::Split { splits, .. } => splits,
+            Passes::Split(SplitPasses { splits, .. }) => splits,
         }
     }
 
@@ -234,7 +242,9 @@ impl Plan {
         let Extents { batch, q_heads, q_len, value_dim, .. } = self.0.shape;
         match self.0.passes {
             Passes::Forward(_) => 0,
-            Passes::Split { splits, .. } => batch * q_heads * q_len * splits * (value_dim + 2) * size_of::<f32>(),
+            Passes::Split(SplitPasses { splits, .. }) => {
+                batch * q_heads * q_len * splits * (value_dim + 2) * size_of::<f32>()
+            }
         }
     }
 
@@ -263,7 +273,7 @@ impl Plan {
     pub fn pipelines(&self) -> impl Iterator<Item = &Pipeline> {
         match &self.0.passes {
             Passes::Forward(forward) => vec![forward],
-            Passes::Split { split, merge, .. } => vec![split, merge],
+            Passes::Split(SplitPasses { split, merge, .. }) => vec![split, merge],
         }
         .into_iter()
     }

@@ -245,10 +245,10 @@ pub fn textbook(problem: &Problem, elem: Elem) -> Vec<f64> {
         let sum: f32 = scores.iter().map(|&(_, s)| weight(s)).chain(sinks().map(weight)).sum();
         let mut o = vec![0f32; problem.value_dim];
         for &(key, score) in &scores {
-            let p = bound::round(elem, weight(score) / sum);
+            let p = elem.nearest(f64::from(weight(score) / sum)) as f32;
             o.iter_mut().zip(row.value(key)).for_each(|(o, &v)| *o += p * v as f32);
         }
-        out.extend(o.into_iter().map(|o| f64::from(bound::round(elem, o))));
+        out.extend(o.into_iter().map(|o| elem.nearest(f64::from(o))));
     }
     out
 }

@@ -22,14 +22,16 @@ const PROGRAMS_PER_THREAD: usize = 2;
 struct Row {
     /// The larger of head dim and value dim.
     max_dim: usize,
-    /// Query rows, when there are that many.
-    rows: u32,
+    /// Queries of a tile, when there are that many.
+    queries: u32,
+    /// Keys of a tile.
     keys: u32,
 }
 
 /// The first row that is wide enough counts. The tiles of a program (q, k, v, scores and the sum, as f32) should stay in
 /// a core's second-level cache of 512 KiB to 2 MiB.
-const TABLE: [Row; 2] = [Row { max_dim: 256, rows: 128, keys: 128 }, Row { max_dim: usize::MAX, rows: 64, keys: 128 }];
+const TABLE: [Row; 2] =
+    [Row { max_dim: 256, queries: 128, keys: 128 }, Row { max_dim: usize::MAX, queries: 64, keys: 128 }];
 
 /// The schedule for a problem, and why.
 pub(crate) fn choose(shape: &Extents, cache: &Format) -> (Schedule, String) {
@@ -45,7 +47,7 @@ pub(crate) fn choose(shape: &Extents, cache: &Format) -> (Schedule, String) {
         let of_group = if heads == 1 { String::new() } else { format!("{heads} heads of a group times ") };
         (Schedule { heads, queries: needed, keys }, format!(", rows are {of_group}{} queries", shape.q_len))
     } else {
-        (Schedule { heads: 1, queries: row.rows.min(needed), keys }, String::new())
+        (Schedule { heads: 1, queries: row.queries.min(needed), keys }, String::new())
     };
     let bytes = tile_bytes(schedule, shape.head_dim, shape.value_dim);
     (schedule, format!("table row for {dims}{rows}; tiles take {} KiB", bytes.div_ceil(1024)))
@@ -71,10 +73,8 @@ fn whole_pages(keys: u32, cache: &Format) -> u32 {
 pub(crate) enum Shares {
     /// Not at all: one pass.
     Whole,
-    /// Into so many even shares.
-    Even(usize),
-    /// Into so many shares of so many keys.
-    Fixed { splits: usize, keys: usize },
+    /// Into so many shares, of so many keys each, or even ones.
+    Split { splits: usize, keys: Option<usize> },
 }
 
 /// How the keys of a problem are split, and why.
@@ -84,11 +84,11 @@ pub(crate) enum Shares {
 pub(crate) fn shares(asked: Splits, shape: &Extents, schedule: Schedule, threads: usize) -> (Shares, String) {
     match asked {
         Splits::Count(1) => (Shares::Whole, "as requested".to_string()),
-        Splits::Count(splits) => (Shares::Even(splits), "as requested".to_string()),
+        Splits::Count(splits) => (Shares::Split { splits, keys: None }, "as requested".to_string()),
         Splits::Keys(keys) => {
             let keys = keys.next_multiple_of(schedule.keys as usize);
             let splits = shape.capacity.div_ceil(keys).max(1);
-            (Shares::Fixed { splits, keys }, "as requested".to_string())
+            (Shares::Split { splits, keys: Some(keys) }, "as requested".to_string())
         }
         Splits::Auto if shape.q_len > MAX_VERIFY => (Shares::Whole, "query tiles fill the device".to_string()),
         Splits::Auto => {
@@ -97,7 +97,7 @@ pub(crate) fn shares(asked: Splits, shape: &Extents, schedule: Schedule, threads
             let wanted = (PROGRAMS_PER_THREAD * threads).div_ceil(programs);
             match wanted.min(shape.capacity / LEAST_SHARE).min(MAX_SPLITS) {
                 0 | 1 => (Shares::Whole, format!("{programs} programs for {threads} threads")),
-                splits => (Shares::Even(splits), format!("{programs} programs for {threads} threads")),
+                splits => (Shares::Split { splits, keys: None }, format!("{programs} programs for {threads} threads")),
             }
         }
     }

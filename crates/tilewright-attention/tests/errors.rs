@@ -114,7 +114,7 @@ fn a_scale_that_is_no_number_is_refused() {
 
 #[test]
 fn key_lengths_outside_the_cache_are_refused() {
-    assert_eq!(changed(|r| r.kv_len(&[1])), AttentionError::KvLenCount { got: 1, batch: 2 });
+    assert_eq!(changed(|r| r.kv_len(&[1])), AttentionError::EntryCount { what: "kv_len", got: 1, batch: 2 });
     assert_eq!(changed(|r| r.kv_len(&[5, 6])), AttentionError::KvLen { entry: 1, got: 6, capacity: 5 });
     assert_eq!(changed(|r| r.kv_len(&[-1, 5])), AttentionError::KvLen { entry: 0, got: -1, capacity: 5 });
 }

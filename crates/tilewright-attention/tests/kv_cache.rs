@@ -10,7 +10,7 @@ use support::{number, tensor_of};
 use tilewright_attention::cache::{Encoding, KvCacheBuilder};
 use tilewright_attention::reference::affine::{decode, encode};
 use tilewright_attention::reference::{Bound, Problem, attention, compare};
-use tilewright_attention::{Affine, Attention, CacheError, CacheShape, Causal, KvCache, Rounding};
+use tilewright_attention::{Affine, Attention, CacheError, CacheShape, Causal, KvCache, Output, Rounding};
 use tilewright_ir::Elem;
 use tilewright_runtime::{Device, Tensor};
 
@@ -172,7 +172,7 @@ fn check(device: &Device, cache: &KvCache, model: &Model) -> Result<usize, TestC
     // As the reference reads the cache, and as the model says.
     let q: Vec<f64> = (0..shape.batch * 2 * HEADS * 3 * DIMS[0]).map(number).collect();
     let q = tensor_of(shape.elem, &q, &[shape.batch, 2 * HEADS, 3, DIMS[0]]);
-    let over = Attention::over(q.view(), cache.view()).kv_len(cache.kv_len()).feature(Causal).lse();
+    let over = Attention::over(q.view(), cache.view()).feature(Causal).lse();
     let problem = Problem::of(&over).map_err(fail)?;
     let wanted = attention(&problem);
     let [k, v] =
@@ -295,6 +295,24 @@ fn a_cache_holds_what_a_list_of_tokens_holds_on_the_cpu() {
 #[test]
 fn a_cache_holds_what_a_list_of_tokens_holds_on_the_interpreter() {
     check_random(&Device::interp(), 3);
+}
+
+#[test]
+fn a_view_counts_the_tokens_that_are_there_and_no_others() {
+    let device = Device::cpu();
+    let shape = CacheShape { batch: 2, kv_heads: 1, capacity: 40, head_dim: 16, value_dim: 16, elem: Elem::F32 };
+    for builder in [KvCache::builder(shape), KvCache::builder(shape).ring(8), KvCache::builder(shape).paged(16)] {
+        let mut cache = builder.build().unwrap();
+        let new = Tensor::from_slice(&[1.0f32; 2 * 3 * 16], &[2, 1, 3, 16]).unwrap();
+        cache.append_counts(&device, new.view(), new.view(), &[3, 1]).unwrap();
+        let q = Tensor::zeros(Elem::F32, &[2, 1, 1, 16]).unwrap();
+        let over = || Attention::over(q.view(), cache.view()).lse();
+        let lse = |out: Output| out.lse.unwrap().to_vec::<f32>().unwrap();
+        // Every score is 0, so lse is the logarithm of how many keys count.
+        let [all, fewer] = [over(), over().kv_len(&[2, 0])].map(|request| lse(request.run(&device).unwrap()));
+        assert!((all[0] - 3f32.ln()).abs() < 1e-6 && all[1].abs() < 1e-6, "{all:?}");
+        assert!((fewer[0] - 2f32.ln()).abs() < 1e-6 && fewer[1] == f32::NEG_INFINITY, "{fewer:?}");
+    }
 }
 
 #[test]

@@ -233,8 +233,11 @@ fn what_cannot_be_quantised_is_refused_with_its_numbers() {
             refused(&[1, 1], Elem::F32, &[1, 2, 40, 64]),
             "kv_len has 2 entries and the batch 1; give one for each batch entry",
         ),
-        (refused(&[40], Elem::F16, &[1, 2, 40, 64]), "o holds f16 and the result f32"),
-        (refused(&[40], Elem::F32, &[1, 2, 40, 32]), "o has shape [1, 2, 40, 32] and the result [1, 2, 40, 64]"),
+        (refused(&[40], Elem::F16, &[1, 2, 40, 64]), "o holds f16 and the result f32; give a tensor of that type"),
+        (
+            refused(&[40], Elem::F32, &[1, 2, 40, 32]),
+            "o has shape [1, 2, 40, 32] and the result [1, 2, 40, 64]; give a tensor of that shape",
+        ),
         (
             refused(&[40], Elem::F32, &[1, 2, 39, 64]),
             "40 tokens of batch entry 0 and o has 39; at most that many can be asked for",

@@ -3,7 +3,7 @@
 use super::error::CacheError;
 use super::launch::compiled;
 use super::new_tokens::NewTokens;
-use super::tensors::{Codes, axes, float};
+use super::tensors::{Codes, axes, float, same};
 use crate::error::AttentionError;
 use crate::kernels::{CacheAppend, CacheAppendArgs, CacheQuantise, CacheQuantiseArgs};
 use crate::quant::{Affine, Rounding};
@@ -100,11 +100,8 @@ pub fn quantise_append(
     new.matches_type("biases", biases.elem())?;
     let slots = new.matches("w", w.shape(), words, at)?;
     for (name, part) in [("scales", &scales), ("biases", &biases)] {
-        let wanted = [slots.outer, new.heads, slots.count, groups];
-        if part.shape() != wanted {
-            let (got, wanted) = (part.shape().to_vec(), wanted.to_vec());
-            return Err(AttentionError::OutputShape { tensor: name, got, wanted }.into());
-        }
+        let of = new.matches(name, part.shape(), groups, at)?;
+        same(name, [of.outer, new.heads, of.count], "w", [slots.outer, new.heads, slots.count])?;
     }
     let Some(run) = new.run(at, slots)? else { return Ok(()) };
     let spec = CacheQuantise { tokens: run.tokens, dim: new.dim, format, rounding, placement: run.placement };

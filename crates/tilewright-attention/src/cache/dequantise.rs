@@ -33,7 +33,7 @@ impl Cache<'_> {
     pub fn dequantise_keys(&self, device: &Device, kv_len: &[i32], o: TensorViewMut<'_>) -> Result<(), CacheError> {
         let layout = self.layout(kv_len.len())?;
         if layout.batch != kv_len.len() {
-            return Err(AttentionError::KvLenCount { got: kv_len.len(), batch: layout.batch }.into());
+            return Err(AttentionError::EntryCount { what: "kv_len", got: kv_len.len(), batch: layout.batch }.into());
         }
         let capacity = layout.capacity;
         if let Some((entry, &got)) =

@@ -52,7 +52,7 @@ pub struct Format {
 
 /// Consecutive logical keys whose slots are consecutive too, or follow one page table.
 #[derive(Clone, Copy, Debug)]
-pub struct Stretch {
+pub(crate) struct Stretch {
     /// The logical keys; some may not exist.
     pub keys: Keys,
     /// The slot of a logical key, less the key.
@@ -81,12 +81,12 @@ pub(crate) struct Names {
 
 pub(crate) const K: Names = Names { stored: "k", w: "k_w", scales: "k_scales", biases: "k_biases" };
 pub(crate) const V: Names = Names { stored: "v", w: "v_w", scales: "v_scales", biases: "v_biases" };
-const K_TAIL: Names = Names { stored: "k_tail", ..K };
-const V_TAIL: Names = Names { stored: "v_tail", ..V };
+pub(crate) const K_TAIL: Names = Names { stored: "k_tail", ..K };
+pub(crate) const V_TAIL: Names = Names { stored: "v_tail", ..V };
 
 impl Format {
     /// The names of all launch parameters of caches.
-    pub const PARAMETERS: [&'static str; 13] = [
+    pub(crate) const PARAMETERS: [&'static str; 13] = [
         "k",
         "v",
         "k_w",
@@ -108,13 +108,13 @@ impl Format {
 
     /// Heads of keys and values, as the tensors say; `C` is the element type of what is not codes.
     #[track_caller]
-    pub fn kv_heads<C: Float>(&self) -> Scalar<i32> {
+    pub(crate) fn kv_heads<C: Float>(&self) -> Scalar<i32> {
         Side { names: &K, encoding: self.keys }.len::<C>(1)
     }
 
     /// The stretches that the keys of a batch entry lie in, in order.
     #[track_caller]
-    pub fn stretches<C: Float>(&self, at: &Queries) -> Vec<Stretch> {
+    pub(crate) fn stretches<C: Float>(&self, at: &Queries) -> Vec<Stretch> {
         let (k, v) = (Side { names: &K, encoding: self.keys }, Side { names: &V, encoding: self.values });
         let stretch = |first: Scalar<i32>, end: Scalar<i32>, shift: Scalar<i32>| Stretch {
             keys: Keys { first, end },
@@ -171,9 +171,12 @@ impl Stretch {
         self.load((self.k, head_dim), at, own, kv_head, rounded)
     }
 
-    /// Whether tiles may hold anything outside `own`.
-    pub fn reads_past(&self) -> bool {
-        matches!(self.placement, Placement::Paged { .. })
+    /// Whether what tiles hold outside `own` is zero; else it may be anything.
+    pub fn zero_outside(&self) -> bool {
+        match self.placement {
+            Placement::Contiguous | Placement::Ring => true,
+            Placement::Paged { .. } => false,
+        }
     }
 
     #[track_caller]

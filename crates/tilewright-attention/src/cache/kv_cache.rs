@@ -35,7 +35,7 @@ pub struct CacheShape {
 ///
 /// ```
 /// use tilewright_attention::cache::{CacheShape, KvCache};
-/// use tilewright_attention::{Attention, Causal};
+/// use tilewright_attention::Attention;
 /// use tilewright_ir::Elem;
 /// use tilewright_runtime::{Device, Tensor};
 ///
@@ -46,7 +46,7 @@ pub struct CacheShape {
 /// cache.append(&device, new.view(), new.view())?;
 ///
 /// let q = Tensor::zeros(Elem::F16, &[1, 8, 5, 64])?;
-/// let out = Attention::over(q.view(), cache.view()).kv_len(cache.kv_len()).feature(Causal).run(&device)?;
+/// let out = Attention::over(q.view(), cache.view()).causal().run(&device)?;
 /// assert_eq!(out.o.shape(), [1, 8, 5, 64]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -211,9 +211,9 @@ impl KvCache {
         }
     }
 
-    /// For attention, with [`kv_len`](KvCache::kv_len).
+    /// For attention, of the tokens that [`kv_len`](KvCache::kv_len) counts.
     pub fn view(&self) -> Cache<'_> {
-        let cache = Cache::new(self.keys.view(), self.values.view());
+        let cache = Cache::new(self.keys.view(), self.values.view()).kv_len(&self.kv_len);
         match &self.room {
             Room::Contiguous => cache,
             Room::Ring(ring) => cache.ring(&ring.start),

@@ -34,8 +34,8 @@ impl KvCacheBuilder {
     }
 
     /// The slots of each batch entry are a ring: only its last `capacity` tokens are kept. Once it has overwritten one, it
-    /// can be truncated only as far as the last `window` tokens before are still there; a window of `capacity` allows none. Attention with a
-    /// window of at most so many keys then finds all of them.
+    /// can be truncated only as far as the last `window` tokens before are still there; a window of `capacity` allows
+    /// none. Attention with a window of at most so many keys then finds all of them.
     pub fn ring(self, window: usize) -> Self {
         KvCacheBuilder { window: Some(window), ..self }
     }

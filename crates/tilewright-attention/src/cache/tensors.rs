@@ -1,7 +1,6 @@
 //! The tensors of a cache on the host, checked against the contract.
 
-use super::format::{Encoding, Format, Names, Placement};
-use super::format::{K, V};
+use super::format::{Encoding, Format, K, K_TAIL, Names, Placement, V, V_TAIL};
 use crate::error::AttentionError;
 use crate::quant::Affine;
 use tilewright_ir::Elem;
@@ -28,6 +27,8 @@ pub struct Cache<'a> {
     pub(crate) values: Tokens<'a>,
     pub(crate) place: Place<'a>,
     pub(crate) tail: Option<Tail<'a>>,
+    /// Keys that count, where the cache knows it; one number a batch entry.
+    pub(crate) kv_len: Option<&'a [i32]>,
 }
 
 /// The keys, or the values, of a cache.
@@ -96,7 +97,7 @@ impl<'a> From<Codes<'a>> for Tokens<'a> {
 impl<'a> Cache<'a> {
     /// Keys and values with the token of key `j` in slot `j`; each dense or as codes.
     pub fn new(keys: impl Into<Tokens<'a>>, values: impl Into<Tokens<'a>>) -> Self {
-        Cache { keys: keys.into(), values: values.into(), place: Place::Contiguous, tail: None }
+        Cache { keys: keys.into(), values: values.into(), place: Place::Contiguous, tail: None, kv_len: None }
     }
 
     /// The slots are a ring: `start` is the slot of the oldest token, one for each batch entry.
@@ -113,6 +114,12 @@ impl<'a> Cache<'a> {
     /// Dense tokens `[batch, kv_heads, room, dim]` follow the first `prefix_len` tokens of each batch entry.
     pub fn tail(self, k: TensorView<'a>, v: TensorView<'a>, prefix_len: &'a [i32]) -> Self {
         Cache { tail: Some(Tail { k, v, prefix_len }), ..self }
+    }
+
+    /// How many keys of each batch entry count; the others may hold anything. A request's own
+    /// [`kv_len`](crate::Attention::kv_len) takes its place.
+    pub fn kv_len(self, kv_len: &'a [i32]) -> Self {
+        Cache { kv_len: Some(kv_len), ..self }
     }
 
     /// Its format.
@@ -244,9 +251,6 @@ impl<'a> Cache<'a> {
     }
 }
 
-const K_TAIL: Names = Names { stored: "k_tail", ..K };
-const V_TAIL: Names = Names { stored: "v_tail", ..V };
-
 impl<'a> Tokens<'a> {
     fn encoding(&self) -> Encoding {
         match self {
@@ -309,7 +313,8 @@ impl<'a> Tokens<'a> {
 /// The names of the axes of a cache tensor, for messages.
 const AXES: [&str; 4] = ["batch", "number of heads", "length", "head dim"];
 
-fn same<const N: usize>(
+/// Holds the first extents of a tensor against those of another.
+pub(super) fn same<const N: usize>(
     tensor: &'static str,
     got: [usize; N],
     other: &'static str,

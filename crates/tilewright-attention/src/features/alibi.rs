@@ -1,7 +1,7 @@
 //! A bias that grows with the distance, by another slope for each head.
 
-use super::FeatureEntry;
 use super::per_head::{PerHead, for_heads};
+use super::{FeatureEntry, bare};
 use crate::attention::Extents;
 use crate::cases::Case;
 use crate::feature::{Feature, Features, Input, InputValue, Pair, Pairs, Phase, ScoreHook};
@@ -59,10 +59,8 @@ impl ScoreHook for Alibi {
 
 pub(super) const ENTRY: FeatureEntry = FeatureEntry {
     name: "alibi",
-    parse: |of| match of {
-        "" => Ok(Features::none().with(Alibi::new(for_heads(1, |_| 0.0)))), // any: they come at launch
-        of => Err(format!("alibi takes nothing in parentheses, not `{of}`")),
-    },
+    // Any: they come at launch.
+    parse: |of| bare("alibi", of).map(|()| Features::none().with(Alibi::new(for_heads(1, |_| 0.0)))),
     samples: |extents| vec![Features::none().with(usual(extents.q_heads))],
     cases,
 };

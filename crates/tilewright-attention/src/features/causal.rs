@@ -1,6 +1,6 @@
 //! A query sees the keys up to its own position.
 
-use super::FeatureEntry;
+use super::{FeatureEntry, bare};
 use crate::cases::{Case, Values};
 use crate::feature::{Feature, Features, Keys, MaskHook, Pair, Pairs, Queries};
 use std::ops::Range;
@@ -56,10 +56,7 @@ impl MaskHook for Causal {
 
 pub(super) const ENTRY: FeatureEntry = FeatureEntry {
     name: "causal",
-    parse: |of| match of {
-        "" => Ok(Features::none().with(Causal)),
-        of => Err(format!("causal takes nothing in parentheses, not `{of}`")),
-    },
+    parse: |of| bare("causal", of).map(|()| Features::none().with(Causal)),
     samples: |_| vec![Features::none().with(Causal)],
     cases,
 };

@@ -1,7 +1,7 @@
-//! A logit of each head that takes part of every row and gives nothing.
+//! A logit of each head that adds to the softmax denominator of its rows and to nothing else.
 
-use super::FeatureEntry;
 use super::per_head::{PerHead, for_heads};
+use super::{FeatureEntry, bare};
 use crate::attention::Extents;
 use crate::cases::Case;
 use crate::feature::{Feature, Features, Input, InputValue, Queries, SinkHook};
@@ -57,10 +57,8 @@ impl SinkHook for Sinks {
 
 pub(super) const ENTRY: FeatureEntry = FeatureEntry {
     name: "sinks",
-    parse: |of| match of {
-        "" => Ok(Features::none().with(Sinks::new(for_heads(1, |_| 0.0)))), // any: they come at launch
-        of => Err(format!("sinks takes nothing in parentheses, not `{of}`")),
-    },
+    // Any: they come at launch.
+    parse: |of| bare("sinks", of).map(|()| Features::none().with(Sinks::new(for_heads(1, |_| 0.0)))),
     samples: |extents| vec![Features::none().with(some(extents.q_heads))],
     cases,
 };

@@ -1,6 +1,6 @@
 //! Scores between two bounds.
 
-use super::FeatureEntry;
+use super::{FeatureEntry, bare};
 use crate::attention::Extents;
 use crate::cases::{Case, Values};
 use crate::feature::{Feature, Features, Input, InputValue, Pair, Pairs, Phase, ScoreHook};
@@ -51,10 +51,8 @@ impl ScoreHook for Softcap {
 
 pub(super) const ENTRY: FeatureEntry = FeatureEntry {
     name: "softcap",
-    parse: |of| match of {
-        "" => Ok(Features::none().with(Softcap(50.0))), // any: it comes at launch
-        of => Err(format!("softcap takes nothing in parentheses, not `{of}`")),
-    },
+    // Any: it comes at launch.
+    parse: |of| bare("softcap", of).map(|()| Features::none().with(Softcap(50.0))),
     samples: |_| [0.5, 30.0].map(|cap| Features::none().with(Softcap(cap))).into(),
     cases,
 };

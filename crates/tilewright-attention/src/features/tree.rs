@@ -1,6 +1,6 @@
 //! Verification of a draft tree: a bit mask over the last keys.
 
-use super::FeatureEntry;
+use super::{FeatureEntry, bare};
 use crate::attention::Extents;
 use crate::cases::Case;
 use crate::error::AttentionError;
@@ -136,9 +136,9 @@ impl MaskHook for Tree {
 pub(super) const ENTRY: FeatureEntry = FeatureEntry {
     name: "tree",
     // Text says the kernel and the bits come at launch: this is the tree of one draft.
-    parse: |of| match of {
-        "" => Ok(Features::none().with(Tree::of_parents(&[None]).map_err(|error| error.to_string())?)),
-        of => Err(format!("tree takes nothing in parentheses, not `{of}`: its bits come at launch")),
+    parse: |of| {
+        bare("tree", of)?;
+        Ok(Features::none().with(Tree::of_parents(&[None]).map_err(|error| error.to_string())?))
     },
     samples: |shape| FORMS.iter().filter_map(|form| Some(Features::none().with(made(shape.q_len, *form)?))).collect(),
     cases,

@@ -102,7 +102,7 @@ impl Window {
         // Where the intervals meet, a tile may lie across.
         let across = must.first <= sinks && end <= must.end;
         Class {
-            none: sinks <= at.first_key && outside,
+            none: Some(sinks <= at.first_key && outside),
             all: end <= sinks || must.hold(at.first_key, at.keys) || across,
         }
     }

@@ -1,6 +1,6 @@
 //! New tokens into a dense cache.
 
-use super::place::NewTokens;
+use super::new_tokens::NewTokens;
 use crate::cache::Placement;
 use tilewright_lang::prelude::*;
 

@@ -31,19 +31,16 @@ pub fn attention_forward<E: Float, C: Float>(
     features: Features,
     cache: Format,
 ) {
-    let [block, heads_before, batch] = program_id();
-    let block = Block { batch, first_head: heads_before * heads, heads, first_row: block * queries, queries };
+    let block = Block::of(program_id(), heads, queries);
+    let batch = block.batch;
     let at = Queries::new(block, q.len(2), q_start.get(batch), kv_len.get(batch));
     let kv_head = at.first_head / (q.len(1) / cache.kv_heads::<C>());
 
-    let mut state = RowState::new(at.rows(), value_dim);
-    for sink in features.sinks() {
-        state.sink(sink.logit(&at));
-    }
-    let rows = at.load(q.at(batch), head_dim);
+    let state = RowState::with_sinks(&features, &at, value_dim);
+    let q = at.load(q.at(batch), head_dim);
     let all = Keys { first: scalar(0), end: at.kv_len };
-    let walk = Walk { keys, head_dim, value_dim, features: &features, cache: &cache };
-    let state = walk.run::<E, C>(rows, &at, kv_head, all, scale, state);
+    let walk = Walk { q, at: &at, kv_head, scale, keys, head_dim, value_dim, features: &features, cache: &cache };
+    let state = walk.run::<C>(all, state);
 
     at.store(o.at(batch), state.output().cast());
     if let Some(lse) = lse {

@@ -27,14 +27,11 @@ pub fn attention_merge<E: Float>(
     value_dim: usize,
     features: Features,
 ) {
-    let [block, heads_before, batch] = program_id();
-    let block = Block { batch, first_head: heads_before * heads, heads, first_row: block * queries, queries };
+    let block = Block::of(program_id(), heads, queries);
+    let batch = block.batch;
     let at = Queries::new(block, max.len(2), q_start.get(batch), kv_len.get(batch));
 
-    let mut state = RowState::new(at.rows(), value_dim);
-    for sink in features.sinks() {
-        state.sink(sink.logit(&at));
-    }
+    let mut state = RowState::with_sinks(&features, &at, value_dim);
     for split in 0..splits {
         let place = batch * splits + split;
         let other = RowState {

@@ -1,6 +1,6 @@
 //! New tokens into a quantised cache.
 
-use super::place::NewTokens;
+use super::new_tokens::NewTokens;
 use super::rounded::rounded;
 use crate::cache::Placement;
 use crate::quant::{Affine, Rounding};

@@ -1,5 +1,7 @@
 //! The online softmax.
 
+use crate::feature::Features;
+use crate::index::Queries;
 use std::f32::consts::{LN_2, LOG2_E};
 use tilewright_lang::prelude::*;
 
@@ -7,7 +9,7 @@ use tilewright_lang::prelude::*;
 ///
 /// Units: `max` is in log2 of the scaled score; `sum` and `acc` are relative to it.
 #[derive(Clone, Copy, Debug, Carried)]
-pub struct RowState {
+pub(crate) struct RowState {
     /// The largest score so far: `[rows, 1]`.
     pub max: Tile<f32>,
     /// The sum of the weights: `[rows, 1]`.
@@ -25,6 +27,15 @@ impl RowState {
             sum: Tile::full(0.0, &[rows, 1]),
             acc: Tile::full(0.0, &[rows, value_dim]),
         }
+    }
+
+    /// Rows that have seen the sinks of the features and no key.
+    pub fn with_sinks(features: &Features, at: &Queries, value_dim: usize) -> RowState {
+        let mut state = RowState::new(at.rows(), value_dim);
+        for sink in features.sinks() {
+            state.sink(sink.logit(at));
+        }
+        state
     }
 
     /// Adds keys with these scores `[rows, keys]`, in log2 units, and values `[keys, value_dim]`. A score of `-inf` adds

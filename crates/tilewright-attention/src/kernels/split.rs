@@ -38,8 +38,8 @@ pub fn attention_split<E: Float, C: Float>(
     cache: Format,
 ) {
     let [program, heads_before, batch] = program_id();
-    let (block, split) = (program / splits, program % splits);
-    let block = Block { batch, first_head: heads_before * heads, heads, first_row: block * queries, queries };
+    let (tile, split) = (program / splits, program % splits);
+    let block = Block::of([tile, heads_before, batch], heads, queries);
     let at = Queries::new(block, q.len(2), q_start.get(batch), kv_len.get(batch));
     let kv_head = at.first_head / (q.len(1) / cache.kv_heads::<C>());
 
@@ -51,9 +51,9 @@ pub fn attention_split<E: Float, C: Float>(
     let size = (split_keys > 0).select(split_keys, even);
     let share = Keys { first: first + split * size, end: first + (split + 1) * size };
 
-    let rows = at.load(q.at(batch), head_dim);
-    let walk = Walk { keys, head_dim, value_dim, features: &features, cache: &cache };
-    let state = walk.run::<E, C>(rows, &at, kv_head, share, scale, RowState::new(at.rows(), value_dim));
+    let q = at.load(q.at(batch), head_dim);
+    let walk = Walk { q, at: &at, kv_head, scale, keys, head_dim, value_dim, features: &features, cache: &cache };
+    let state = walk.run::<C>(share, RowState::new(at.rows(), value_dim));
 
     let place = batch * splits + split;
     at.store(acc.at(place), state.acc);

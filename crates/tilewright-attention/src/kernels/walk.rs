@@ -7,9 +7,15 @@ use crate::index::{Keys, Pairs, Queries};
 use std::f32::consts::LOG2_E;
 use tilewright_lang::prelude::*;
 
-/// What a walk is specialised by.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Walk<'s> {
+/// The queries that walk, and what the walk is specialised by.
+pub(crate) struct Walk<'s, E: Float> {
+    /// `[rows, head_dim]`.
+    pub q: Tile<E>,
+    pub at: &'s Queries,
+    /// The head whose keys and values the queries read.
+    pub kv_head: Scalar<i32>,
+    /// The factor of the scores.
+    pub scale: Scalar<f32>,
     /// Keys of a step.
     pub keys: usize,
     pub head_dim: usize,
@@ -19,36 +25,28 @@ pub(crate) struct Walk<'s> {
 }
 
 #[tile]
-impl Walk<'_> {
-    /// Adds the keys of `share` that the queries attend to `state`, tile after tile. `q` is `[rows, head_dim]`.
+impl<E: Float> Walk<'_, E> {
+    /// Adds the keys of `share` that the queries attend to `state`, tile after tile; `C` is the type of a cache's numbers.
     ///
     /// Tiles start at multiples of `keys` whatever is skipped, so skipping changes no bit of the result.
     ///
     /// # Source
     /// FlashAttention-2 (Dao, 2023), algorithm 1.
-    pub fn run<E: Float, C: Float>(
-        &self,
-        q: Tile<E>,
-        at: &Queries,
-        kv_head: Scalar<i32>,
-        share: Keys,
-        scale: Scalar<f32>,
-        state: RowState,
-    ) -> RowState {
+    pub fn run<C: Float>(&self, share: Keys, state: RowState) -> RowState {
         let mut state = state;
-        let known = self.features.known(at, share);
-        for stretch in self.cache.stretches::<C>(at) {
+        let known = self.features.known(self.at, share);
+        for stretch in self.cache.stretches::<C>(self.at) {
             let own = stretch.keys.intersect(known.may);
             for j in (stretch.first_tile(own, self.keys)..own.end).step_by(self.keys) {
-                let at = at.with_keys(j, self.keys);
+                let at = self.at.with_keys(j, self.keys);
                 let class = known.class(&at, own);
-                let tile = TileOf { stretch: &stretch, own, kv_head, at: &at };
+                let tile = KeyTile { stretch: &stretch, own, at: &at };
                 if let Some(none) = class.none {
                     if !none {
-                        self.add::<E, C>(q, &tile, class.all, scale, &mut state);
+                        self.add::<C>(&tile, class.all, &mut state);
                     }
                 } else {
-                    self.add::<E, C>(q, &tile, class.all, scale, &mut state);
+                    self.add::<C>(&tile, class.all, &mut state);
                 }
             }
         }
@@ -56,31 +54,17 @@ impl Walk<'_> {
     }
 
     /// Adds one tile of keys. Where `all` holds, every query attends every key of it and the masks add nothing.
-    fn add<E: Float, C: Float>(
-        &self,
-        q: Tile<E>,
-        tile: &TileOf<'_>,
-        all: Scalar<bool>,
-        scale: Scalar<f32>,
-        state: &mut RowState,
-    ) {
+    fn add<C: Float>(&self, tile: &KeyTile<'_>, all: Scalar<bool>, state: &mut RowState) {
         if all {
-            self.step::<E, C>(q, tile, Masks::Skip, scale, state);
+            self.step::<C>(tile, Masks::Skip, state);
         } else {
-            self.step::<E, C>(q, tile, Masks::Ask, scale, state);
+            self.step::<C>(tile, Masks::Ask, state);
         }
     }
 
-    fn step<E: Float, C: Float>(
-        &self,
-        q: Tile<E>,
-        tile: &TileOf<'_>,
-        masks: Masks,
-        scale: Scalar<f32>,
-        state: &mut RowState,
-    ) {
-        let Walk { features, .. } = *self;
-        let TileOf { stretch, own, kv_head, at } = *tile;
+    fn step<C: Float>(&self, tile: &KeyTile<'_>, masks: Masks, state: &mut RowState) {
+        let Walk { q, kv_head, scale, features, .. } = *self;
+        let KeyTile { stretch, own, at } = *tile;
         // What no query attends is not loaded: it may be NaN.
         let dots = q.dot(stretch.load_keys::<C>(at, own, kv_head, self.head_dim).t());
         let mut values = stretch.load_values::<C>(at, own, kv_head, self.value_dim);
@@ -92,7 +76,7 @@ impl Walk<'_> {
             }
             let attended = features.attended((at.key >= own.first) & (at.key < own.end), at);
             scores = attended.select(scores, f32::NEG_INFINITY);
-            if features.leave_holes() || stretch.reads_past() {
+            if features.leave_holes() || !stretch.zero_outside() {
                 let exists = at.row < at.q_len; // what rows past the last query attend does not count
                 let by_any = (attended & exists).cast::<i32>().max_along(0).t();
                 values = (by_any != 0).select(values, Tile::full(Scalar::<C>::new(0.0), &[1, 1]));
@@ -111,9 +95,8 @@ enum Masks {
 
 /// One tile of keys: where it lies, and which of its keys the queries may attend.
 #[derive(Clone, Copy)]
-struct TileOf<'t> {
+struct KeyTile<'t> {
     stretch: &'t Stretch,
     own: Keys,
-    kv_head: Scalar<i32>,
     at: &'t Pairs,
 }

@@ -67,6 +67,12 @@ pub fn encode(values: &[f32], elem: Elem, format: Affine, rounding: Rounding) ->
     Ok(out)
 }
 
+/// The number that a code stands for, `T(T(code * scale) + bias)`: f64 has enough digits that what it loses of the sum
+/// changes no bit of `elem`.
+pub(super) fn number(code: u32, scale: f64, bias: f64, elem: Elem) -> f64 {
+    elem.nearest(elem.nearest(f64::from(code) * scale) + bias)
+}
+
 /// The values of codes in the canonical mode: the product is rounded to `elem`, and then the sum.
 ///
 /// A group of f16 that spans more than 65504 overflows in the product and gives infinities, as in MLX.
@@ -89,8 +95,7 @@ pub fn decode(encoded: &Encoded, elem: Elem, format: Affine) -> Result<Vec<f64>,
         for word in words {
             for i in 0..format.bits.codes_per_word() {
                 let code = word >> (format.bits.width() * i) & format.bits.largest();
-                // Both are exact in f64 before they are rounded.
-                out.push(elem.nearest(elem.nearest(f64::from(code) * scale) + bias));
+                out.push(number(code, *scale, *bias, elem));
             }
         }
     }

@@ -1,7 +1,6 @@
 //! How far a result may be from the reference.
 
 use super::{Problem, Reference, textbook};
-use half::{bf16, f16};
 use tilewright_ir::Elem;
 
 /// The error that the contract allows.
@@ -67,13 +66,4 @@ fn half_unit(elem: Elem, x: f64) -> f64 {
         Elem::F32 | Elem::I32 | Elem::U32 | Elem::I8 | Elem::U8 | Elem::Bool => return 0.0,
     };
     (x.abs() * relative).max(smallest)
-}
-
-/// The nearest number of a float type, ties to even; other types have no say in attention.
-pub(super) fn round(elem: Elem, x: f32) -> f32 {
-    match elem {
-        Elem::F16 => f16::from_f32(x).to_f32(),
-        Elem::Bf16 => bf16::from_f32(x).to_f32(),
-        Elem::F32 | Elem::I32 | Elem::U32 | Elem::I8 | Elem::U8 | Elem::Bool => x,
-    }
 }

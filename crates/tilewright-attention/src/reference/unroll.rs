@@ -3,7 +3,7 @@
 use crate::attention::Checked;
 use crate::cache::{Cache, Codes, Place, Tokens};
 use crate::quant::Affine;
-use crate::reference::bound::round;
+use crate::reference::affine;
 use tilewright_runtime::TensorView;
 
 /// Which tensors of a cache.
@@ -62,7 +62,7 @@ fn numbers(tokens: &Tokens<'_>) -> Vec<f64> {
     }
 }
 
-/// `T(T(code * scale) + bias)`.
+/// The numbers that codes stand for, in the order of their words.
 fn decoded(codes: &Codes<'_>) -> Vec<f64> {
     let Affine { bits, group } = codes.format;
     let elem = codes.scales.elem();
@@ -71,8 +71,7 @@ fn decoded(codes: &Codes<'_>) -> Vec<f64> {
     let number = |at: usize| {
         let word = words[at / bits.codes_per_word()] as u32;
         let code = word >> (bits.width() * (at % bits.codes_per_word())) & bits.largest();
-        let (scale, bias) = (scales[at / group.size()] as f32, biases[at / group.size()] as f32);
-        f64::from(round(elem, round(elem, code as f32 * scale) + bias))
+        affine::number(code, scales[at / group.size()], biases[at / group.size()], elem)
     };
     (0..words.len() * bits.codes_per_word()).map(number).collect()
 }

@@ -170,7 +170,7 @@ impl MaskHook for ClassifiedMask {
         let row = if each.query { at.first_row / at.queries } else { scalar(0) };
         let of_row = launch_view::<u8, 4>(INPUT).at(self.mask.batch(at)).at(head).at(row);
         let class = of_row.get(at.first_key / at.keys).cast::<i32>();
-        Some(Class { none: class == 0, all: class == 2 })
+        Some(Class { none: Some(class == 0), all: class == 2 })
     }
 
     fn differs_by_head(&self) -> bool {

@@ -5,7 +5,7 @@ mod classify;
 mod dequantise;
 mod forward;
 mod merge;
-mod place;
+mod new_tokens;
 mod quantise;
 mod rounded;
 mod row_state;
@@ -19,5 +19,4 @@ pub use forward::{ATTENTION_FORWARD, AttentionForward, AttentionForwardArgs, att
 pub use merge::{ATTENTION_MERGE, AttentionMerge, AttentionMergeArgs, attention_merge};
 pub use quantise::{CACHE_QUANTISE, CacheQuantise, CacheQuantiseArgs, cache_quantise};
 pub(crate) use rounded::rounded;
-pub use row_state::RowState;
 pub use split::{ATTENTION_SPLIT, AttentionSplit, AttentionSplitArgs, attention_split};

@@ -17,7 +17,7 @@ pub(crate) struct NewTokens {
 
 /// A run of slots that takes rows of a tile. A tile that goes on in another page, or at the start of a ring, has two.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Run {
+pub(crate) struct SlotRun {
     /// Batch entry, or page.
     outer: Scalar<i32>,
     /// Slot of the tile's first row; below 0 where the run takes the rows after it.
@@ -45,9 +45,9 @@ impl NewTokens {
     /// Where they go. `slots` are those of the cache tensor; a ring has at least as many as tokens are written, and a page
     /// as many as the tile has rows, so that two runs take all.
     #[track_caller]
-    pub fn runs(&self, placement: Placement, slots: Scalar<i32>) -> Vec<Run> {
+    pub fn runs(&self, placement: Placement, slots: Scalar<i32>) -> Vec<SlotRun> {
         let NewTokens { batch, position, count, .. } = *self;
-        let run = |outer, origin: Scalar<i32>| Run { outer, origin, first: origin.max(0), end: origin + count };
+        let run = |outer, origin: Scalar<i32>| SlotRun { outer, origin, first: origin.max(0), end: origin + count };
         match placement {
             Placement::Contiguous => vec![run(batch, position)],
             Placement::Ring => {
@@ -63,7 +63,7 @@ impl NewTokens {
     }
 }
 
-impl Run {
+impl SlotRun {
     /// Writes the rows of `tile` that belong here.
     #[track_caller]
     pub fn store<E: Element>(&self, to: ViewMut<E, 4>, head: Scalar<i32>, tile: Tile<E>) {
