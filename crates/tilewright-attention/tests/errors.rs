@@ -1,5 +1,6 @@
 //! Every refusal of the contract: typed, with the offending value.
 
+use tilewright_attention::cache::{Cache, Codes};
 use tilewright_attention::{Attention, AttentionError, Schedule, Window};
 use tilewright_ir::Elem;
 use tilewright_runtime::{Device, Tensor};
@@ -54,6 +55,30 @@ fn shapes_that_disagree_are_refused() {
     assert!(matches!(shapes(Q, K, &[2, 1, 5, 8]), Extent { tensor: "v", axis: "number of heads", .. }));
     assert!(matches!(shapes(Q, K, &[2, 2, 6, 8]), Extent { tensor: "v", axis: "length", got: 6, wanted: 5, .. }));
     assert!(matches!(shapes(Q, &[2, 2, 5, 9], K), Extent { tensor: "k", axis: "head dim", got: 9, .. }));
+}
+
+#[test]
+fn parts_of_a_cache_that_disagree_name_the_axis() {
+    let (q, k) = (zeros(Elem::F32, Q), zeros(Elem::F32, K));
+    let says = |cache: Cache<'_>| match refusal(&Attention::over(q.view(), cache)) {
+        AttentionError::Extent { tensor, axis, got, wanted, .. } => (tensor, axis, got, wanted),
+        error => panic!("{error}"),
+    };
+    let tail = |k_tail: &[usize], v_tail: &[usize]| {
+        let (k_tail, v_tail) = (zeros(Elem::F32, k_tail), zeros(Elem::F32, v_tail));
+        says(Cache::new(k.view(), k.view()).tail(k_tail.view(), v_tail.view(), &[1, 1]))
+    };
+    assert_eq!(tail(&[2, 2, 3, 7], &[2, 2, 3, 8]), ("k_tail", "head dim", 7, 8));
+    assert_eq!(tail(&[2, 2, 3, 8], &[2, 2, 3, 9]), ("v_tail", "value dim", 9, 8));
+    assert_eq!(tail(&[2, 2, 3, 8], &[2, 2, 4, 8]), ("v_tail", "length", 4, 3));
+
+    let (w, groups, more) = (zeros(Elem::U32, &[2, 2, 5, 8]), zeros(Elem::F32, &[2, 2, 5, 2]), zeros(Elem::F32, K));
+    let codes = |biases: &Tensor| {
+        let codes =
+            Codes { w: w.view(), scales: groups.view(), biases: biases.view(), format: "q4g32".parse().unwrap() };
+        says(Cache::new(codes, codes))
+    };
+    assert_eq!(codes(&more), ("k_biases", "number of groups", 8, 2));
 }
 
 #[test]

@@ -401,7 +401,7 @@ fn what_a_cache_cannot_do_is_refused_and_changes_nothing() {
     };
     let [short, _] = new(Elem::F32, 12);
     for (got, wanted) in [
-        (append(&k, &k, &[1, 1]), "v has 4 as its head dim and the cache has 2; they must be equal"),
+        (append(&k, &k, &[1, 1]), "v has 4 as its value dim and the cache has 2; they must be equal"),
         (append(&short, &v, &[1, 1]), "v has 13 as its length and k has 12; they must be equal"),
         (append(&other, &v, &[1, 1]), "k holds f16; it may hold the type of the cache"),
         (append(&k, &v, &[1]), "counts has 1 entries and the batch 2; give one for each batch entry"),

@@ -3,7 +3,7 @@
 use super::error::CacheError;
 use super::launch::compiled;
 use super::new_tokens::NewTokens;
-use super::tensors::{Codes, axes, float, same};
+use super::tensors::{BATCH, Codes, LENGTH, axes, float, same};
 use crate::error::AttentionError;
 use crate::kernels::{CacheAppend, CacheAppendArgs, CacheQuantise, CacheQuantiseArgs};
 use crate::quant::{Affine, Rounding};
@@ -101,7 +101,7 @@ pub fn quantise_append(
     let slots = new.matches("w", w.shape(), words, at)?;
     for (name, part) in [("scales", &scales), ("biases", &biases)] {
         let of = new.matches(name, part.shape(), groups, at)?;
-        same(name, [of.outer, new.heads, of.count], "w", [slots.outer, new.heads, slots.count])?;
+        same(name, [BATCH, LENGTH], [of.outer, of.count], "w", [slots.outer, slots.count])?;
     }
     let Some(run) = new.run(at, slots)? else { return Ok(()) };
     let spec = CacheQuantise { tokens: run.tokens, dim: new.dim, format, rounding, placement: run.placement };

@@ -5,7 +5,7 @@ use super::error::CacheError;
 use super::format::{Encoding, Format, Placement};
 use super::kv_cache_builder::KvCacheBuilder;
 use super::pages::Pages;
-use super::tensors::{Cache, Tokens, axes, float};
+use super::tensors::{BATCH, Cache, HEADS, LENGTH, Tokens, axes, float, same};
 use crate::error::AttentionError;
 use crate::quant::Rounding;
 use tilewright_ir::Elem;
@@ -238,14 +238,10 @@ impl KvCache {
     fn check_new(&self, k: &TensorView<'_>, v: &TensorView<'_>, counts: &[usize]) -> Result<(), CacheError> {
         let CacheShape { batch, kv_heads, capacity, head_dim, value_dim, elem } = self.shape;
         let [_, _, n, _] = axes("k", k)?;
-        for (tensor, view, dim) in [("k", k, head_dim), ("v", v, value_dim)] {
-            let axes = axes(tensor, view)?.into_iter().zip([batch, kv_heads, n, dim]);
-            for (axis, (got, wanted)) in ["batch", "number of heads", "length", "head dim"].into_iter().zip(axes) {
-                let other = if axis == "length" { "k" } else { "the cache" };
-                if got != wanted {
-                    return Err(AttentionError::Extent { tensor, axis, got, other, wanted }.into());
-                }
-            }
+        for (tensor, view, axis, dim) in [("k", k, "head dim", head_dim), ("v", v, "value dim", value_dim)] {
+            let [of_batch, of_heads, length, of_dim] = axes(tensor, view)?;
+            same(tensor, [BATCH, HEADS, axis], [of_batch, of_heads, of_dim], "the cache", [batch, kv_heads, dim])?;
+            same(tensor, [LENGTH], [length], "k", [n])?;
             let got = float(tensor, view)?;
             if got != elem {
                 return Err(AttentionError::Element { tensor, got, wanted: "the type of the cache" }.into());

@@ -4,7 +4,7 @@ use super::append::{Destination, Slots};
 use super::error::CacheError;
 use super::format::Placement;
 use super::launch::launch;
-use super::tensors::{PAGE_SIZES, axes, float};
+use super::tensors::{BATCH, HEADS, PAGE_SIZES, axes, float, paged_capacity, same};
 use crate::arguments::Bound;
 use crate::error::{AttentionError, MAX_LENGTH};
 use tilewright_ir::Elem;
@@ -64,14 +64,9 @@ impl NewTokens {
             let axes = "batch or pages, heads, slots, dim";
             return Err(AttentionError::Rank { tensor, got: shape.len(), wanted: 4, axes }.into());
         };
-        let same = |axis, got, wanted| match got == wanted {
-            true => Ok(()),
-            false => Err(AttentionError::Extent { tensor, axis, got, other: "x", wanted }),
-        };
-        same("number of heads", heads, self.heads)?;
-        same("last axis for this head dim", last, width)?;
+        same(tensor, [HEADS, "last axis for this head dim"], [heads, last], "x", [self.heads, width])?;
         if !matches!(at.slots, Slots::Paged(_)) {
-            same("batch", outer, self.batch)?;
+            same(tensor, [BATCH], [outer], "x", [self.batch])?;
         }
         Ok(CacheSlots { outer, count })
     }
@@ -87,13 +82,8 @@ impl NewTokens {
             Slots::Contiguous => (Placement::Contiguous, slots.count),
             Slots::Ring => (Placement::Ring, slots.count),
             Slots::Paged(table) => {
-                if !PAGE_SIZES.contains(&slots.count) {
-                    return Err(AttentionError::PageSize { got: slots.count }.into());
-                }
-                if !table.len().is_multiple_of(self.batch.max(1)) {
-                    return Err(AttentionError::PageTable { got: table.len(), batch: self.batch }.into());
-                }
-                (Placement::Paged { page_size: slots.count }, table.len() / self.batch.max(1) * slots.count)
+                let page_size = slots.count;
+                (Placement::Paged { page_size }, paged_capacity(table, self.batch, page_size)?)
             }
         };
         if capacity > MAX_LENGTH {

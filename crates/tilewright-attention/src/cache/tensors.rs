@@ -172,7 +172,7 @@ impl<'a> Cache<'a> {
     pub(crate) fn layout(&self, batch: usize) -> Result<Layout, AttentionError> {
         let ([outer, kv_heads, slots, head_dim], elem) = self.keys.axes(&K)?;
         let ([v_outer, v_heads, v_slots, value_dim], v_elem) = self.values.axes(&V)?;
-        same("v", [v_outer, v_heads, v_slots], "k", [outer, kv_heads, slots])?;
+        same("v", AXES, [v_outer, v_heads, v_slots], "k", [outer, kv_heads, slots])?;
         if elem != v_elem {
             return Err(AttentionError::CacheMix { k: elem, v: v_elem });
         }
@@ -180,13 +180,7 @@ impl<'a> Cache<'a> {
         match self.place {
             Place::Contiguous | Place::Ring(_) => {}
             Place::Paged(table) => {
-                if !PAGE_SIZES.contains(&slots) {
-                    return Err(AttentionError::PageSize { got: slots });
-                }
-                if !table.len().is_multiple_of(batch.max(1)) {
-                    return Err(AttentionError::PageTable { got: table.len(), batch });
-                }
-                layout = Layout { batch, capacity: table.len() / batch.max(1) * slots, ..layout };
+                layout = Layout { batch, capacity: paged_capacity(table, batch, slots)?, ..layout };
             }
         }
         if let Some(tail) = &self.tail {
@@ -198,9 +192,9 @@ impl<'a> Cache<'a> {
             }
             let ([b, h, room, dim], k_elem) = Tokens::Stored(tail.k).axes(&K_TAIL)?;
             let ([vb, vh, v_room, v_dim], v_elem) = Tokens::Stored(tail.v).axes(&V_TAIL)?;
-            same("k_tail", [b, h, dim], "k", [outer, kv_heads, head_dim])?;
-            same("v_tail", [vb, vh, v_dim], "v", [outer, kv_heads, value_dim])?;
-            same("v_tail", [v_room], "k_tail", [room])?;
+            same("k_tail", [BATCH, HEADS, "head dim"], [b, h, dim], "k", [outer, kv_heads, head_dim])?;
+            same("v_tail", [BATCH, HEADS, "value dim"], [vb, vh, v_dim], "v", [outer, kv_heads, value_dim])?;
+            same("v_tail", [LENGTH], [v_room], "k_tail", [room])?;
             if k_elem != elem || v_elem != elem {
                 return Err(AttentionError::CacheMix { k: k_elem, v: elem });
             }
@@ -298,7 +292,9 @@ impl<'a> Tokens<'a> {
                     return Err(AttentionError::Group { tensor: names.w, dim, group });
                 }
                 for (name, view) in [(names.scales, &codes.scales), (names.biases, &codes.biases)] {
-                    same(name, axes(name, view)?, names.w, [outer, heads, slots, groups])?;
+                    let [of_outer, of_heads, of_slots, got] = axes(name, view)?;
+                    same(name, AXES, [of_outer, of_heads, of_slots], names.w, [outer, heads, slots])?;
+                    same(name, ["number of groups"], [got], names.w, [groups])?;
                 }
                 let elem = float(names.scales, &codes.scales)?;
                 match float(names.biases, &codes.biases)? {
@@ -310,20 +306,35 @@ impl<'a> Tokens<'a> {
     }
 }
 
-/// The names of the axes of a cache tensor, for messages.
-const AXES: [&str; 4] = ["batch", "number of heads", "length", "head dim"];
+// The names of the axes of a cache tensor, for messages.
+pub(super) const BATCH: &str = "batch";
+pub(super) const HEADS: &str = "number of heads";
+pub(super) const LENGTH: &str = "length";
+pub(super) const AXES: [&str; 3] = [BATCH, HEADS, LENGTH];
 
-/// Holds the first extents of a tensor against those of another.
+/// Holds some extents of a tensor against those of another.
 pub(super) fn same<const N: usize>(
     tensor: &'static str,
+    axes: [&'static str; N],
     got: [usize; N],
     other: &'static str,
     wanted: [usize; N],
 ) -> Result<(), AttentionError> {
     match got.into_iter().zip(wanted).enumerate().find(|(_, (got, wanted))| got != wanted) {
-        Some((at, (got, wanted))) => Err(AttentionError::Extent { tensor, axis: AXES[at], got, other, wanted }),
+        Some((at, (got, wanted))) => Err(AttentionError::Extent { tensor, axis: axes[at], got, other, wanted }),
         None => Ok(()),
     }
+}
+
+/// The logical keys of each batch entry that a page table has room for.
+pub(super) fn paged_capacity(table: &[i32], batch: usize, page_size: usize) -> Result<usize, AttentionError> {
+    if !PAGE_SIZES.contains(&page_size) {
+        return Err(AttentionError::PageSize { got: page_size });
+    }
+    if !table.len().is_multiple_of(batch.max(1)) {
+        return Err(AttentionError::PageTable { got: table.len(), batch });
+    }
+    Ok(table.len() / batch.max(1) * page_size)
 }
 
 /// The extents of a tensor of rank 4 with a contiguous last axis.
