@@ -23,7 +23,7 @@ mod tuning;
 mod variant;
 
 pub use attention::{Attention, Extents, Output, Splits};
-pub use cache::{Cache, CacheError, CacheShape, KvCache};
+pub use cache::{Cache, CacheError, CacheShape, Encoding, KvCache};
 pub use error::{AttentionError, MAX_HEAD_DIM, MAX_LENGTH};
 pub use feature::{Feature, Features};
 pub use features::{Alibi, Causal, ClassMap, ClassifiedMask, Mask, Sinks, Softcap, Tree, Window};

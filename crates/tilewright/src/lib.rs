@@ -52,7 +52,8 @@ pub use tilewright_runtime as runtime;
 pub mod prelude {
     #[cfg(feature = "attention")]
     pub use tilewright_attention::{
-        Alibi, Attention, AttentionError, Causal, Feature, Features, Output, Plan, Schedule, Sinks, Softcap, Window,
+        Affine, Alibi, Attention, AttentionError, Cache, CacheError, CacheShape, Causal, ClassifiedMask, Encoding,
+        Feature, Features, KvCache, Mask, Output, Plan, Rounding, Schedule, Sinks, Softcap, Splits, Tree, Window,
     };
     pub use tilewright_lang::ir::Elem;
     pub use tilewright_runtime::{Arg, Device, LaunchError, Pipeline, Tensor, TensorError, TensorView, TensorViewMut};
