@@ -7,9 +7,8 @@ use candle_core::{DType, Tensor};
 use candle_nn::ops::softmax_last_dim;
 use clap::ValueEnum;
 use std::fmt;
-use tilewright::attention::Rounding;
 use tilewright::attention::reference::affine::{decode, encode};
-use tilewright::prelude::{Affine, Attention, CacheShape, Device, Elem, Encoding, KvCache, TensorView};
+use tilewright::prelude::{Affine, Attention, CacheShape, Device, Elem, Encoding, KvCache, Rounding, TensorView};
 
 /// Who computes attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
