@@ -1,7 +1,7 @@
 //! From a request to compiled kernels: which schedule and splits, why, and how to launch them.
 
 use crate::arguments;
-use crate::attention::{Attention, Checked, Extents};
+use crate::attention::{Attention, Checked, Extents, Splits};
 use crate::error::AttentionError;
 use crate::kernels::{AttentionForwardArgs, AttentionMergeArgs, AttentionSplitArgs};
 use crate::tuning::{self, Shares};
@@ -21,6 +21,8 @@ struct Planned {
     passes: Passes,
     variant: Variant,
     key: String,
+    /// As the request asked.
+    asked: Splits,
     shape: Extents,
     reason: String,
 }
@@ -56,7 +58,8 @@ impl Plan {
         let (variant, reason) = Variant::of(request, &shape)?;
         variant.check(&shape)?;
         let threads = device.info().threads;
-        let (shares, why) = tuning::shares(request.requested_splits(), &shape, variant.schedule, threads);
+        let asked = request.requested_splits();
+        let (shares, why) = tuning::shares(asked, &shape, variant.schedule, threads);
         let compile = |(key, trace): Traced| device.compile_keyed(&key, || trace().map_err(AttentionError::from));
         let passes = match shares {
             Shares::Whole => Passes::Forward(compile(variant.forward()?)?),
@@ -67,7 +70,7 @@ impl Plan {
         };
         let key = variant.key()?;
         let reason = format!("{reason}; splits: {why}");
-        Ok(Plan(Arc::new(Planned { device: device.clone(), passes, variant, key, shape, reason })))
+        Ok(Plan(Arc::new(Planned { device: device.clone(), passes, variant, key, asked, shape, reason })))
     }
 
     /// Runs the plan for a request of the planned shapes, types and features.
@@ -106,11 +109,13 @@ impl Plan {
         if request.requested_schedule().is_none() {
             asked.schedule = self.schedule();
         }
-        if checked.shape != self.0.shape || asked.key()? != self.0.key {
-            let describe = |shape: &Extents, variant: &Variant| format!("{shape:?} as {variant}");
+        let splits = request.requested_splits();
+        if checked.shape != self.0.shape || asked.key()? != self.0.key || splits != self.0.asked {
+            let describe =
+                |shape: &Extents, variant: &Variant, splits| format!("{shape:?} as {variant}, splits {splits:?}");
             return Err(AttentionError::Replan {
-                planned: describe(&self.0.shape, self.variant()),
-                got: describe(&checked.shape, &asked),
+                planned: describe(&self.0.shape, self.variant(), self.0.asked),
+                got: describe(&checked.shape, &asked, splits),
             });
         }
         Ok(checked)

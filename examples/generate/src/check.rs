@@ -6,6 +6,9 @@ use anyhow::{Result, ensure};
 /// By how much rounding may move a logit. Two logits that are no further apart may change places.
 pub const ROUNDING: f32 = 1e-3;
 
+/// By how much rounding may move an element of one layer's attention.
+pub const ATTENTION_ROUNDING: f32 = 1e-4;
+
 /// Where and how another run leaves the plain one.
 #[derive(Debug, PartialEq)]
 pub struct Departure {
@@ -65,10 +68,18 @@ pub fn difference(plain: &[Vec<f32>], other: &[Vec<f32>]) -> Result<Difference> 
     let mut all = Difference { tokens: plain.len(), disagreements: 0, largest: 0.0 };
     for (plain, other) in plain.iter().zip(other) {
         all.disagreements += usize::from(likeliest(plain)? != likeliest(other)?);
-        ensure!(plain.len() == other.len(), "{} and {} logits in a row", plain.len(), other.len());
-        all.largest = plain.iter().zip(other).map(|(a, b)| gap(*a, *b)).fold(all.largest, f32::max);
+        all.largest = all.largest.max(largest_gap(plain, other)?);
     }
     Ok(all)
+}
+
+/// The largest difference between numbers in the same place.
+///
+/// # Errors
+/// Different counts of numbers, none at all.
+pub fn largest_gap(a: &[f32], b: &[f32]) -> Result<f32> {
+    ensure!(!a.is_empty() && a.len() == b.len(), "{} and {} numbers to compare", a.len(), b.len());
+    Ok(a.iter().zip(b).map(|(a, b)| gap(*a, *b)).fold(0.0, f32::max))
 }
 
 /// `f32::max` passes over NaN, so infinities that cannot be compared count as infinitely far apart.

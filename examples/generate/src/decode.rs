@@ -65,7 +65,7 @@ pub fn greedy(
     let mut pending = text.clone();
     'tokens: while run.tokens.len() < request.tokens {
         let drafts = if run.tokens.is_empty() { &[] } else { draft::lookup(&text, request.speculate) };
-        let before = cache.len() + pending.len();
+        let before = cache.len()? + pending.len();
         pending.extend(drafts);
         let x = model.forward(&pending, cache)?;
         let logits = model.logits(&x, 1 + drafts.len())?;

@@ -1,6 +1,6 @@
 //! The Llama architecture over the weights of a GGUF file. Everything but attention is candle's.
 
-use crate::attention::{Backend, Cache, CacheKind, Heads};
+use crate::attention::{Backend, Cache, Heads};
 use crate::metadata::Metadata;
 use crate::tokenizer::Tokenizer;
 use anyhow::{Context, Result, ensure};
@@ -12,6 +12,7 @@ use clap::ValueEnum;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use tilewright::prelude::Encoding;
 
 /// How the weights of linear layers are multiplied with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -110,10 +111,10 @@ impl Model {
     ///
     /// # Errors
     /// As [`Cache::new`]; more positions than the model knows.
-    pub fn cache(&self, backend: Backend, kind: CacheKind, capacity: usize) -> Result<Cache> {
+    pub fn cache(&self, backend: Backend, encoding: Encoding, capacity: usize) -> Result<Cache> {
         let context = self.config.context;
         ensure!(capacity <= context, "{capacity} positions; this model knows {context}");
-        Cache::new(backend, kind, self.config.heads, self.config.layers, capacity)
+        Cache::new(backend, encoding, self.config.heads, self.config.layers, capacity)
     }
 
     /// What the model makes of tokens at the positions after the cache's: `[tokens, width]`, for [`logits`](Model::logits). Their
@@ -123,7 +124,7 @@ impl Model {
     /// No room in the cache; what candle or the attention reports.
     pub fn forward(&self, tokens: &[u32], cache: &mut Cache) -> Result<Tensor> {
         let Heads { q_heads, kv_heads, head_dim } = self.config.heads;
-        let (start, len) = (cache.len(), tokens.len());
+        let (start, len) = (cache.len()?, tokens.len());
         let (cos, sin) = (self.cos.narrow(0, start, len)?, self.sin.narrow(0, start, len)?);
         let split = |x: Tensor, heads: usize| x.reshape((1, len, heads, head_dim))?.transpose(1, 2)?.contiguous();
         let norm = |x: &Tensor, weight: &Tensor| rms_norm(x, weight, self.config.eps);
@@ -142,7 +143,6 @@ impl Model {
             let gated = (silu(&layer.gate.forward(&normed)?)? * layer.up.forward(&normed)?)?;
             x = (x + layer.down.forward(&gated)?)?;
         }
-        cache.advance(len);
         Ok(norm(&x, &self.norm)?)
     }
 
