@@ -22,16 +22,23 @@ const PROGRAMS_PER_THREAD: usize = 2;
 struct Row {
     /// The larger of head dim and value dim.
     max_dim: usize,
-    /// Queries of a tile, when there are that many.
+    /// Rows of q in a prefill, when there are that many.
     queries: u32,
-    /// Keys of a tile.
+    /// Keys of a step of a prefill.
     keys: u32,
+    /// Keys of a step of a decode or a verify, whose few rows leave more of the memory to keys.
+    decode: u32,
+    /// The same where keys lie in pages: the first page of a tile comes as a surprise to the processor.
+    decode_pages: u32,
 }
 
 /// The first row that is wide enough counts. The tiles of a program (q, k, v, scores and the sum, as f32) should stay in
-/// a core's second-level cache of 512 KiB to 2 MiB.
-const TABLE: [Row; 2] =
-    [Row { max_dim: 256, queries: 128, keys: 128 }, Row { max_dim: usize::MAX, queries: 64, keys: 128 }];
+/// a core's second-level cache of 512 KiB to 2 MiB. Decode was measured with `examples/no_slow_path.rs`.
+const TABLE: [Row; 3] = [
+    Row { max_dim: 128, queries: 128, keys: 128, decode: 256, decode_pages: 512 },
+    Row { max_dim: 256, queries: 128, keys: 128, decode: 256, decode_pages: 256 },
+    Row { max_dim: usize::MAX, queries: 64, keys: 128, decode: 128, decode_pages: 128 },
+];
 
 /// The schedule for a problem, and why.
 pub(crate) fn choose(shape: &Extents, cache: &Format) -> (Schedule, String) {
@@ -41,12 +48,17 @@ pub(crate) fn choose(shape: &Extents, cache: &Format) -> (Schedule, String) {
     let needed = u32::try_from(shape.q_len.max(1).next_power_of_two()).unwrap_or(u32::MAX);
     let dims =
         if row.max_dim == usize::MAX { "larger dims".to_string() } else { format!("dims up to {}", row.max_dim) };
-    let keys = whole_pages(row.keys, cache);
     let (schedule, rows) = if shape.q_len <= MAX_VERIFY {
         let heads = packed_heads(shape.q_heads / shape.kv_heads, needed);
         let of_group = if heads == 1 { String::new() } else { format!("{heads} heads of a group times ") };
+        let keys = match cache.placement {
+            Placement::Contiguous | Placement::Ring => row.decode,
+            Placement::Paged { .. } => row.decode_pages,
+        };
+        let keys = whole_pages(keys, cache);
         (Schedule { heads, queries: needed, keys }, format!(", rows are {of_group}{} queries", shape.q_len))
     } else {
+        let keys = whole_pages(row.keys, cache);
         (Schedule { heads: 1, queries: row.queries.min(needed), keys }, String::new())
     };
     let bytes = tile_bytes(schedule, shape.head_dim, shape.value_dim);
