@@ -88,11 +88,11 @@ impl Variant {
             let reason = format!("its heads must divide the group of {group} query heads");
             return Err(AttentionError::Schedule { schedule: self.schedule, reason });
         }
-        // Classes are of tiles that start at multiples of their size from key 0.
+        // A feature made for one tile shape, such as a class map, knows tiles that start at multiples of their size from key 0.
         let aligned = self.cache.placement != Placement::Ring && !self.cache.tail;
         if self.features.schedule().is_some() && !aligned {
-            let what = format!("a class map over a {} cache", self.cache);
-            return Err(AttentionError::combination(what, "the mask without its map"));
+            let what = format!("a feature made for one tile shape, such as a class map, over a {} cache", self.cache);
+            return Err(AttentionError::combination(what, "the same without it, a mask without its map"));
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! Decode and verify: splits, groups, scratch, batches.
 
+use tilewright_attention::cache::{Format, Placement};
 use tilewright_attention::cases::Case;
-use tilewright_attention::{Attention, AttentionError, Causal, Splits};
+use tilewright_attention::{Attention, AttentionError, Causal, Schedule, Splits, Window};
 use tilewright_ir::Elem;
 use tilewright_runtime::{Device, Tensor};
 
@@ -129,4 +130,27 @@ fn numbers_of_splits_that_cannot_be_are_refused() {
         let error = case.request(&inputs).unwrap().plan(&Device::cpu()).unwrap_err();
         assert!(matches!(error, AttentionError::Splits { .. }), "{splits:?}: {error}");
     }
+}
+
+#[test]
+fn a_ring_from_any_slot_gives_what_the_unrolled_cache_gives() {
+    let device = Device::cpu();
+    let mut outputs = Vec::new();
+    for start in 0..37 {
+        for (q_len, kv_len, window) in [(1, 37, 30), (4, 36, 20), (8, 37, 30), (1, 5, 100)] {
+            let case = Case::new("ring").heads(4, 2).dims(256, 256).types(Elem::F32, Elem::F16).lengths(q_len, 37);
+            let case = case.kv_len(&[kv_len]).tile(Schedule { heads: 2, queries: 8, keys: 16 });
+            let case = case.feature(Window::last(window)).splits(Splits::Count(2));
+            let ring = case.clone().cache(Format { placement: Placement::Ring, ..Format::DENSE }).ring_start(&[start]);
+            ring.run(&device).unwrap_or_else(|error| panic!("from slot {start}: {error}"));
+            outputs.push((output(&case, &device).0, output(&ring, &device).0));
+        }
+    }
+    let far =
+        |(dense, ring): &(Vec<f64>, Vec<f64>)| dense.iter().zip(ring).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(
+        outputs.iter().all(|pair| !pair.0.is_empty() && far(pair) <= 2e-6),
+        "{:?}",
+        outputs.iter().map(far).fold(0.0, f64::max)
+    );
 }
