@@ -262,7 +262,7 @@ fn a_plan_says_what_it_will_do() {
         "attention_forward",
         "interp",
         "causal",
-        "heads=2 queries=4 keys=128",
+        "heads=2 queries=4 keys=256",
         "1 query tiles x 2 tiles of heads x 2 batch entries",
     ] {
         assert!(text.contains(part), "`{part}` is not in\n{text}");
