@@ -145,7 +145,7 @@ prop_compose! {
         splits in splits(),
         order in prop::sample::select(vec![Order::HeadMajor, Order::SequenceMajor, Order::Gaps]),
         large in prop::bool::weighted(0.15),
-    ) -> Case {
+    ) -> (Case, Fit) {
         let (heads, queries, keys) = of.tile;
         let dims = of.dims;
         let (mut batch, mut kv_heads, mut q_len) = (batch, kv_heads, q_len);
@@ -185,9 +185,18 @@ prop_compose! {
     }
 }
 
+/// Whether a case has the features of its specialisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fit {
+    /// It has.
+    Kept,
+    /// No lengths near the drawn ones serve them, so it has none.
+    Dropped,
+}
+
 /// The case with the features of a specialisation, and with lengths that they serve: a draft tree lies within the cache, and a
 /// full ring still has every window.
-fn with_features(case: Case, of: Specialisation, q_len: usize, capacity: usize) -> Case {
+fn with_features(case: Case, of: Specialisation, q_len: usize, capacity: usize) -> (Case, Fit) {
     let batch = case.extents().batch;
     let shorter = case.clone().lengths(q_len.min(capacity).max(1), capacity).kv_len(&vec![capacity as i32; batch]);
     let not_full = shorter.clone().kv_len(&vec![capacity as i32 - 1; batch]);
@@ -207,7 +216,10 @@ fn with_features(case: Case, of: Specialisation, q_len: usize, capacity: usize) 
         Ok(inputs) => case.request(&inputs).is_ok_and(|request| request.plan(&device).is_ok()),
         Err(_) => false,
     };
-    fitted.into_iter().find(served).unwrap_or(none)
+    match fitted.into_iter().find(served) {
+        Some(case) => (case, Fit::Kept),
+        None => (none, Fit::Dropped),
+    }
 }
 
 /// Runs `cases` random cases over the list, and fails when fewer were compared or more kernels were made.
@@ -217,11 +229,13 @@ fn check(device: &Device, list: Vec<Specialisation>, cases: u32) {
     // The same cases every time: a failure is the change's, not the day's.
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let (ran, compared, kernels) = (Cell::new(0u32), Cell::new(0usize), RefCell::new(HashSet::new()));
-    let result = runner.run(&case(list), |case| {
+    let dropped = Cell::new(0u32);
+    let result = runner.run(&case(list), |(case, fit)| {
         let report = case.run(device).map_err(|error| TestCaseError::fail(format!("{error}\n{case:?}")))?;
         prop_assert!(report.compared > 0 && report.share <= 1.0, "{report:?}");
         kernels.borrow_mut().insert(report.kernel);
         ran.set(ran.get() + 1);
+        dropped.set(dropped.get() + u32::from(fit == Fit::Dropped));
         compared.set(compared.get() + report.compared);
         Ok(())
     });
@@ -230,6 +244,8 @@ fn check(device: &Device, list: Vec<Specialisation>, cases: u32) {
     }
     assert_eq!(ran.get(), cases);
     assert!(compared.get() > 100 * cases as usize, "only {} elements compared", compared.get());
+    println!("{} of {cases} cases without their features, {} kernels", dropped.get(), kernels.borrow().len());
+    assert!(dropped.get() <= cases / 20, "{} of {cases} cases lost their features", dropped.get());
     // More kernels than the list has: which axes of a mask are 1 follows from the lengths.
     let kernels = kernels.borrow().len();
     assert!(kernels <= MOST_SPECIALISATIONS / 3 && (cases < 1000 || kernels >= most), "{kernels} kernels of {most}");

@@ -95,7 +95,8 @@ impl<'a> From<Codes<'a>> for Tokens<'a> {
 }
 
 impl<'a> Cache<'a> {
-    /// Keys and values with the token of key `j` in slot `j`; each dense or as codes.
+    /// Keys and values with the token of key `j` in slot `j`; each dense or as codes. Of [`ring`](Cache::ring) and
+    /// [`paged`](Cache::paged) the one called last says where tokens lie.
     pub fn new(keys: impl Into<Tokens<'a>>, values: impl Into<Tokens<'a>>) -> Self {
         Cache { keys: keys.into(), values: values.into(), place: Place::Contiguous, tail: None, kv_len: None }
     }

@@ -43,5 +43,6 @@ impl PerHead {
 /// A tensor of one number for each of so many heads, for samples and cases.
 pub(super) fn for_heads(heads: usize, number: impl Fn(usize) -> f64) -> Tensor {
     let numbers: Vec<f32> = (0..heads).map(|head| number(head) as f32).collect();
+    // Made one line before with so many numbers, so the shape fits.
     Tensor::from_slice(&numbers, &[heads]).expect("one number a head has that shape")
 }
