@@ -4,4 +4,5 @@
 //! the CPU device executes.
 
 pub mod cpu;
+pub mod gpu;
 pub mod pass;
