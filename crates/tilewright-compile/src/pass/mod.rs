@@ -4,6 +4,9 @@ mod common;
 mod dead;
 mod edit;
 mod factor;
+mod fold;
+mod invariant;
+mod narrow;
 
 use tilewright_ir::{Diagnostic, Diagnostics, Kernel};
 
@@ -23,10 +26,13 @@ pub const PASSES: [Pass; 2] = [
     Pass { name: "dead", summary: "drops what no store depends on", run: dead::run },
 ];
 
-/// The passes of kernels for GPUs, in order.
-pub const GPU_PASSES: [Pass; 3] = [
-    PASSES[0],
+/// The passes of kernels for GPUs, in order. `narrow` rounds; the others change no bit.
+pub const GPU_PASSES: [Pass; 6] = [
+    Pass { name: "fold", summary: "computes what is known, and equal pure expressions once", run: fold::run },
     Pass { name: "factor", summary: "does once what both branches of an `if_else` do", run: factor::run },
+    Pass { name: "invariant", summary: "computes before a loop what does not change in it", run: invariant::run },
+    PASSES[0],
+    Pass { name: "narrow", summary: "rounds softmax weights to the type of the values", run: narrow::run },
     PASSES[1],
 ];
 
