@@ -190,6 +190,12 @@ impl<'k> Places<'k> {
             let (b, _) = self.behind_transposes(dot.operands[1]);
             vectors.push(b);
             self.homes[b.index()] = Home::Shared;
+            // A branch that changes a loaded tile or leaves it as it is does so in shared memory.
+            for yielded in self.yielded(b) {
+                if self.is_load(yielded) {
+                    self.homes[yielded.index()] = Home::Shared;
+                }
+            }
             let a = dot.operands[0];
             let (unit, _) = self.unit(dot);
             let computed = matches!(self.home(a), Home::Registers(_)) && !self.is_load(a);
@@ -205,9 +211,28 @@ impl<'k> Places<'k> {
         }
     }
 
-    /// Whether a value is an element-for-element copy of a tensor.
+    /// What the ways of a branch leave as this result of it; nothing for other values.
+    fn yielded(&self, value: ValueId) -> Vec<ValueId> {
+        match (self.inst(value).map(|i| &i.op), self.def(value)) {
+            (Some(Op::Control(Control::If { then, otherwise })), Some(Def::Inst(_, _, n))) => {
+                [then, otherwise].map(|way| self.kernel.regions[way.index()].yields[n]).to_vec()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The load that a value is, perhaps under another shape: the element-for-element copy of a part of a tensor.
+    pub fn loaded(&self, value: ValueId) -> Option<&'k Inst> {
+        let inst = self.inst(value)?;
+        match &inst.op {
+            Op::ShapeOp(ShapeOp::Reshape { .. }) => self.loaded(inst.operands[0]),
+            op => matches!(op.effect(), Effect::Read).then_some(inst),
+        }
+    }
+
+    /// Whether a value is [`loaded`](Self::loaded).
     pub fn is_load(&self, value: ValueId) -> bool {
-        self.inst(value).is_some_and(|i| matches!(i.op.effect(), Effect::Read))
+        self.loaded(value).is_some()
     }
 
     /// What is a function of row and column alone: `iota` and uniform numbers, moved about.
@@ -267,10 +292,8 @@ impl<'k> Places<'k> {
                     self.prefer(inst.operands[0], layout, false);
                 }
             }
-            Op::Control(Control::If { then, otherwise }) => {
-                let Some(Def::Inst(_, _, n)) = self.def(value) else { return };
-                for region in [then, otherwise] {
-                    let yielded = self.kernel.regions[region.index()].yields[n];
+            Op::Control(Control::If { .. }) => {
+                for yielded in self.yielded(value) {
                     self.prefer(yielded, layout.clone(), false);
                 }
             }

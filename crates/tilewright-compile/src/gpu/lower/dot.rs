@@ -110,7 +110,7 @@ impl<'k> Lowering<'_, 'k> {
         }
         if self.places.is_load(result) {
             let slot = self.operand_slot(result, 1);
-            self.copy(inst, result, &slot)?;
+            self.copy(result, &slot)?;
             self.slots.insert(result, slot);
             return Ok(());
         }
@@ -133,8 +133,9 @@ impl<'k> Lowering<'_, 'k> {
     }
 
     /// Copies a tile to shared memory, asynchronously where its rows go by 16 bytes.
-    pub(super) fn copy(&mut self, inst: &'k Inst, value: ValueId, to: &Slot) -> Lowered<()> {
-        let coordinates = super::scalar::here(self.places.shape(value));
+    pub(super) fn copy(&mut self, value: ValueId, to: &Slot) -> Lowered<()> {
+        let (root, coordinates) = self.root(value);
+        let Some(inst) = self.places.inst(root) else { return Ok(()) }; // asked for loads only
         let address = self.address(inst, &coordinates)?;
         let elem = self.places.elem(value);
         let extents = self.places.matrix(value);
@@ -169,9 +170,9 @@ impl<'k> Lowering<'_, 'k> {
             extents = [extents[0].max(needed[0]), extents[1].max(needed[1])];
         }
         let elem = self.places.elem(value);
-        let name = match self.places.inst(value) {
-            Some(inst) if self.places.is_load(value) => self.tensor_name(inst),
-            _ => "tile".to_string(),
+        let name = match self.places.loaded(value) {
+            Some(inst) => self.tensor_name(inst),
+            None => "tile".to_string(),
         };
         let buffer = self.buffer(format!("{name}{}", value.0), elem, extents, slots);
         Slot { buffer, at: None, ahead: 0 }

@@ -10,12 +10,11 @@ use super::{Declared, Lowered, Lowering};
 use crate::gpu::place::{Def, Home};
 use crate::gpu::program::{Expr, For, LocalId, Slot, Step};
 use std::collections::HashMap;
-use tilewright_ir::op::{Control, Elementwise, Memory};
+use tilewright_ir::op::{Control, Elementwise, Memory, ShapeOp};
 use tilewright_ir::{Elem, Inst, Op, RegionId, ValueId};
 
 /// A copy that can run ahead.
-struct Ahead<'k> {
-    inst: &'k Inst,
+struct Ahead {
     value: ValueId,
     slot: Slot,
     /// The branches around it, and which way of each leads to it.
@@ -99,7 +98,7 @@ impl<'k> Lowering<'_, 'k> {
     }
 
     /// The copies of the first passes.
-    fn start_ahead(&mut self, range: &Range, first: &Expr, ahead: &[Ahead<'k>], stage: LocalId) -> Lowered<()> {
+    fn start_ahead(&mut self, range: &Range, first: &Expr, ahead: &[Ahead], stage: LocalId) -> Lowered<()> {
         self.steps.push(Step::Let(stage, Expr::Int(0)));
         let passes = self.places.work.stages - 1;
         for pass in 0..passes {
@@ -112,7 +111,7 @@ impl<'k> Lowering<'_, 'k> {
     }
 
     /// The copies of a pass that comes later.
-    fn next_ahead(&mut self, range: &Range, counter: LocalId, ahead: &[Ahead<'k>]) -> Lowered<()> {
+    fn next_ahead(&mut self, range: &Range, counter: LocalId, ahead: &[Ahead]) -> Lowered<()> {
         let passes = self.places.work.stages - 1;
         let distance = super::scalar::int(Elementwise::Mul, range.step.clone(), Expr::Int(i64::from(passes)));
         let next = super::scalar::int(Elementwise::Add, Expr::Local(counter), distance);
@@ -121,7 +120,7 @@ impl<'k> Lowering<'_, 'k> {
     }
 
     /// One group of copies: those of the pass whose counter is `counter`, if there is such a pass.
-    fn copies_for(&mut self, range: &Range, counter: Expr, ahead: &[Ahead<'k>], distance: u32) -> Lowered<()> {
+    fn copies_for(&mut self, range: &Range, counter: Expr, ahead: &[Ahead], distance: u32) -> Lowered<()> {
         let names = self.names.clone();
         let outer = std::mem::take(&mut self.steps);
         self.names.set(range.counter, counter.clone());
@@ -141,7 +140,7 @@ impl<'k> Lowering<'_, 'k> {
             let conditions = std::mem::replace(&mut self.steps, around);
             self.steps.extend(conditions);
             let around = std::mem::take(&mut self.steps);
-            self.copy_uncommitted(copy.inst, copy.value, &to)?;
+            self.copy_uncommitted(copy.value, &to)?;
             let copied = std::mem::replace(&mut self.steps, around);
             match cond {
                 Some(cond) => self.steps.push(Step::If { cond, then: copied, otherwise: Vec::new() }),
@@ -157,9 +156,9 @@ impl<'k> Lowering<'_, 'k> {
         Ok(())
     }
 
-    fn copy_uncommitted(&mut self, inst: &'k Inst, value: ValueId, to: &Slot) -> Lowered<()> {
+    fn copy_uncommitted(&mut self, value: ValueId, to: &Slot) -> Lowered<()> {
         let copies = self.copies;
-        self.copy(inst, value, to)?;
+        self.copy(value, to)?;
         if let Some(Step::Commit) = self.steps.last() {
             self.steps.pop();
         }
@@ -168,7 +167,7 @@ impl<'k> Lowering<'_, 'k> {
     }
 
     /// The loads of a loop's body that go to shared memory and that the counter alone decides.
-    fn ahead(&self, body: RegionId, counter: ValueId) -> Vec<Ahead<'k>> {
+    fn ahead(&self, body: RegionId, counter: ValueId) -> Vec<Ahead> {
         let mut found = Vec::new();
         let mut known = HashMap::from([(counter, true)]);
         self.ahead_in(body, body, &mut Vec::new(), &mut known, &mut found);
@@ -181,7 +180,7 @@ impl<'k> Lowering<'_, 'k> {
         region: RegionId,
         guards: &mut Vec<(ValueId, bool)>,
         known: &mut HashMap<ValueId, bool>,
-        found: &mut Vec<Ahead<'k>>,
+        found: &mut Vec<Ahead>,
     ) {
         for inst in self.places.kernel.insts(region) {
             match &inst.op {
@@ -194,13 +193,14 @@ impl<'k> Lowering<'_, 'k> {
                         }
                     }
                 }
-                Op::Memory(Memory::Load { .. } | Memory::Gather { .. }) => {
+                Op::Memory(Memory::Load { .. } | Memory::Gather { .. }) | Op::ShapeOp(ShapeOp::Reshape { .. }) => {
                     let [value] = inst.results[..] else { continue };
+                    let Some(load) = self.places.loaded(value) else { continue };
                     let shared = matches!(self.places.home(value), Home::Shared);
-                    if shared && inst.operands.iter().all(|&o| self.decided(o, body, known)) {
+                    if shared && load.operands.iter().all(|&o| self.decided(o, body, known)) {
                         // The slot is made when all are known.
                         let slot = Slot { buffer: crate::gpu::program::BufferId(0), at: None, ahead: 0 };
-                        found.push(Ahead { inst, value, slot, guards: guards.clone() });
+                        found.push(Ahead { value, slot, guards: guards.clone() });
                     }
                 }
                 Op::Memory(_)

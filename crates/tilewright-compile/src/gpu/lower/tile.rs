@@ -126,7 +126,7 @@ impl<'k> Lowering<'_, 'k> {
     }
 
     /// What a value is moved from, and which of its elements is the one at hand.
-    fn root(&self, value: ValueId) -> (ValueId, Vec<Expr>) {
+    pub(super) fn root(&self, value: ValueId) -> (ValueId, Vec<Expr>) {
         let mut at = value;
         let mut coordinates = here(self.places.shape(value));
         while let Some(inst) = self.places.inst(at) {
@@ -202,7 +202,9 @@ impl<'k> Lowering<'_, 'k> {
         let (elem, extents) = (self.places.elem(value), self.places.matrix(value));
         match self.places.home(value) {
             Home::Shared => {
-                let from = self.slot_of(value)?;
+                let Some(from) = self.slots.get(&value).cloned() else {
+                    return Err(self.nowhere(value));
+                };
                 let to = self.fragment(elem, extents, layout.clone());
                 self.settle();
                 self.steps.push(Step::Get { to, from, place: [Expr::Row, Expr::Column] });
@@ -222,10 +224,14 @@ impl<'k> Lowering<'_, 'k> {
                     None => self.fragment_in(value, layout),
                 }
             }
-            Home::Registers(_) | Home::View => match self.places.inst(value) {
-                Some(inst) => Err(self.unsupported(inst, "a tile that is not in registers")),
-                None => Err(super::Unsupported { what: "a tile without a place".into(), place: String::new() }),
-            },
+            Home::Registers(_) | Home::View => Err(self.nowhere(value)),
+        }
+    }
+
+    fn nowhere(&self, value: ValueId) -> super::Unsupported {
+        match self.places.inst(value) {
+            Some(inst) => self.unsupported(inst, "a tile before it is made"),
+            None => super::Unsupported { what: "a tile before it is made".into(), place: String::new() },
         }
     }
 
