@@ -191,8 +191,10 @@ pub enum Step {
     Load(Transfer),
     /// Registers into a tensor, inside its bounds.
     Store(Transfer),
-    /// Folds rows or columns.
+    /// Folds rows or columns as far as each warp holds them; where warps exchange, writes that to the buffer.
     Fold(Fold),
+    /// The second half of a fold that exchanges: folds what all warps wrote. A barrier stands between the two.
+    Combine(Fold),
     /// Registers into shared memory; what the buffer has beyond the tile stays as it is.
     Put {
         /// To.
