@@ -2,6 +2,7 @@
 //! and one printer of C-family source with a CUDA and a Metal dialect.
 
 pub mod layout;
+pub mod print;
 pub mod program;
 mod source;
 pub mod unit;
