@@ -295,7 +295,8 @@ pub struct Fold {
     pub axis: super::layout::Axis,
     /// The result, of the layout without that axis.
     pub to: FragmentId,
-    /// Shared memory where warps exchange what they found; `None` where one warp holds all.
+    /// Shared memory where warps exchange what they found; `None` where one warp holds all. A row for each warp along the
+    /// axis, and a column for each element of the result.
     pub exchange: Option<BufferId>,
 }
 
