@@ -36,20 +36,22 @@ pub enum Race {
     },
 }
 
-/// Puts barriers where they are needed, and nowhere else; shared memory is planned. Barriers that are there stay.
-pub fn insert(program: &mut Program) {
+/// Puts barriers where they are needed, and nowhere else. Shared memory is planned: buffers that share bytes need barriers.
+///
+/// # Errors
+/// A read or write of a slot whose copy nothing waits for: no barrier can help.
+pub fn insert(program: &mut Program) -> Result<(), Race> {
     let mut steps = program.steps.clone();
     Walk { program, mode: Mode::Insert }.steps(&mut steps, &mut State::default());
     program.steps = steps;
-    if check(program).is_err() {
-        return; // no barrier can help where a wait is missing
-    }
+    check(program)?;
     remove_needless(program);
-    // A barrier before a loop may spare one in it.
-    for number in 0..count(&program.steps, &|step| matches!(step, Step::For(_))) {
+    // A barrier before a loop or a branch may spare one in it and one behind it.
+    let opens = |step: &Step| matches!(step, Step::For(_) | Step::If { .. });
+    for number in 0..count(&program.steps, &opens) {
         let mut other = program.clone();
         let mut left = number;
-        edit(&mut other.steps, &mut left, &|step| matches!(step, Step::For(_)), &mut |steps, at| {
+        edit(&mut other.steps, &mut left, &opens, &mut |steps, at| {
             steps.insert(at, Step::Barrier);
         });
         remove_needless(&mut other);
@@ -57,6 +59,7 @@ pub fn insert(program: &mut Program) {
             *program = other;
         }
     }
+    Ok(())
 }
 
 /// Whether every access of shared memory is ordered after those that it depends on.
@@ -107,6 +110,7 @@ fn inner(step: &Step) -> Vec<&Vec<Step>> {
         | Step::Combine(_)
         | Step::Put { .. }
         | Step::Get { .. }
+        | Step::Clear(_)
         | Step::Copy(_)
         | Step::Commit
         | Step::Wait(_)
@@ -280,6 +284,7 @@ impl Walk<'_> {
             | Step::Combine(_)
             | Step::Put { .. }
             | Step::Get { .. }
+            | Step::Clear(_)
             | Step::Copy(_)
             | Step::Dot(_) => {}
         }
@@ -346,7 +351,7 @@ fn accesses(program: &Program, step: &Step) -> Vec<(BufferId, At, Kind)> {
         (slot.buffer, at, kind)
     };
     match step {
-        Step::Put { to, .. } => vec![access(to, Kind::Write)],
+        Step::Put { to, .. } | Step::Clear(to) => vec![access(to, Kind::Write)],
         Step::Get { from, .. } => vec![access(from, Kind::Read)],
         Step::Copy(copy) if copy.vector => vec![access(&copy.to, Kind::Copy(0))],
         Step::Copy(copy) => vec![access(&copy.to, Kind::Write)],

@@ -195,7 +195,7 @@ pub enum Step {
     Fold(Fold),
     /// The second half of a fold that exchanges: folds what all warps wrote. A barrier stands between the two.
     Combine(Fold),
-    /// Registers into shared memory, with zeros in what the buffer has beyond the tile.
+    /// Registers into shared memory; what the buffer has beyond the tile stays as it is.
     Put {
         /// To.
         to: Slot,
@@ -208,9 +208,11 @@ pub enum Step {
         to: FragmentId,
         /// From.
         from: Slot,
-        /// Whether the buffer holds the transposed tile.
-        transposed: bool,
+        /// Row and column in the buffer of the element at hand.
+        place: [Expr; 2],
     },
+    /// Zeros all over a slot.
+    Clear(Slot),
     /// A tile of a tensor into shared memory, by all threads together; asynchronously where it goes by 16 bytes.
     Copy(Copy),
     /// Closes the group of the copies since the last one.

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 
 /// A program that needs more shared memory than there is.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("kernel `{name}` needs {bytes} bytes of shared memory; {limit} are allowed per block")]
-pub struct TooLarge {
-    /// Which kernel.
-    pub name: String,
+#[error(
+    "kernel `{kernel}` needs {needed} bytes of shared memory a block, and {limit} are there; use smaller tiles or fewer stages"
+)]
+pub struct TooMuchShared {
+    /// The kernel.
+    pub kernel: String,
     /// What it needs.
-    pub bytes: u32,
-    /// What there is.
+    pub needed: u32,
+    /// What a block may have.
     pub limit: u32,
 }
 
@@ -25,7 +27,7 @@ const ALIGN: u32 = 16;
 ///
 /// # Errors
 /// More than `limit` bytes are needed. The offsets are set all the same.
-pub fn plan(program: &mut Program, limit: u32) -> Result<(), TooLarge> {
+pub fn plan(program: &mut Program, limit: u32) -> Result<(), TooMuchShared> {
     for narrow in [false, true] {
         let mut lives = BTreeMap::new();
         lifetimes(program, &program.steps, narrow, &mut 0, &mut lives);
@@ -34,7 +36,7 @@ pub fn plan(program: &mut Program, limit: u32) -> Result<(), TooLarge> {
             return Ok(());
         }
     }
-    Err(TooLarge { name: program.name.clone(), bytes: program.shared_bytes, limit })
+    Err(TooMuchShared { kernel: program.name.clone(), needed: program.shared_bytes, limit })
 }
 
 /// When a buffer is needed, in numbers of steps.
@@ -75,6 +77,7 @@ fn lifetimes(program: &Program, steps: &[Step], narrow: bool, clock: &mut u32, o
         let whole = |slot: &Slot| slot.ahead == 0;
         match step {
             Step::Put { to, .. } => touch(to.buffer, whole(to)),
+            Step::Clear(to) => touch(to.buffer, whole(to)),
             Step::Copy(copy) => touch(copy.to.buffer, whole(&copy.to)),
             Step::Get { from, .. } => touch(from.buffer, false),
             Step::Dot(dot) => {

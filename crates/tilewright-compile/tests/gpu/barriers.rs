@@ -5,7 +5,7 @@ use tilewright_compile::gpu::barriers::{Race, check, insert};
 use tilewright_compile::gpu::layout::Layout;
 use tilewright_compile::gpu::program::*;
 use tilewright_compile::gpu::shared::plan;
-use tilewright_compile::gpu::{Dialect, shared::TooLarge};
+use tilewright_compile::gpu::{Dialect, shared::TooMuchShared};
 use tilewright_ir::{Access, Elem};
 
 /// A program over buffers of these slots, with one fragment and locals for stage and counters.
@@ -43,7 +43,7 @@ fn put(buffer: u32) -> Step {
 }
 
 fn get(buffer: u32) -> Step {
-    Step::Get { to: F, from: slot(buffer), transposed: false }
+    Step::Get { to: F, from: slot(buffer), place: [Expr::Row, Expr::Column] }
 }
 
 fn copy(to: Slot) -> Step {
@@ -101,7 +101,7 @@ fn with_one_less(steps: &[Step]) -> Vec<Vec<Step>> {
 
 /// Barriers go where `expected` says, and none of them may be left out.
 fn check_barriers(mut program: Program, expected: &str) {
-    insert(&mut program);
+    assert_eq!(insert(&mut program), Ok(()));
     assert_eq!(shape(&program.steps), expected);
     assert_eq!(check(&program), Ok(()));
     let less = with_one_less(&program.steps);
@@ -162,8 +162,7 @@ fn a_copy_that_no_wait_covers_is_an_error() {
         vec![copy(slot(0)), Step::Wait(0), Step::Barrier, get(0)],
     ] {
         let mut program = program(&[1], steps);
-        insert(&mut program);
-        let race = check(&program).unwrap_err();
+        let race = insert(&mut program).unwrap_err();
         assert!(matches!(race, Race::NotWaited { .. }), "{race}");
     }
 }
@@ -179,7 +178,7 @@ fn ring_program(slots: u32, ahead: u32) -> Program {
         copy(ring(0, ahead)),
         Step::Commit,
         Step::Wait(ahead),
-        Step::Get { to: F, from: ring(0, 0), transposed: false },
+        Step::Get { to: F, from: ring(0, 0), place: [Expr::Row, Expr::Column] },
         Step::Set(STAGE, next),
     ];
     let mut steps = vec![Step::Let(STAGE, Expr::Int(0))];
@@ -204,15 +203,14 @@ fn a_ring_with_a_slot_to_spare_needs_one() {
 fn a_copy_too_far_ahead_meets_the_slot_in_use() {
     // Three ahead in a ring of three is the slot that is read now.
     let mut program = ring_program(3, 3);
-    insert(&mut program);
-    assert!(matches!(check(&program), Err(Race::NotWaited { .. })));
+    assert!(matches!(insert(&mut program), Err(Race::NotWaited { .. })));
 }
 
 #[test]
 fn the_attention_by_hand_has_the_barriers_it_needs() {
     let mut program = attention(Dialect::Cuda, Elem::Bf16, true);
     let by_hand = program.clone();
-    insert(&mut program);
+    assert_eq!(insert(&mut program), Ok(()));
     assert_eq!(program, by_hand);
 }
 
@@ -234,8 +232,8 @@ fn buffers_of_a_loop_share_bytes_only_where_they_must() {
     assert_eq!(program.shared_bytes, 2 * each);
     assert_eq!(plan(&mut program, each), Ok(()));
     assert_eq!(program.shared_bytes, each);
-    let too_large = TooLarge { name: "hand".into(), bytes: each, limit: each - 16 };
-    assert_eq!(plan(&mut program, each - 16), Err(too_large));
+    let too_much = TooMuchShared { kernel: "hand".into(), needed: each, limit: each - 16 };
+    assert_eq!(plan(&mut program, each - 16), Err(too_much));
     check_barriers(program, "(| w0 | r0 | w1 | r1)");
 }
 

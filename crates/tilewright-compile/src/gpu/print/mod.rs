@@ -93,6 +93,7 @@ impl Printer<'_> {
                 | Step::Combine(_)
                 | Step::Put { .. }
                 | Step::Get { .. }
+                | Step::Clear(_)
                 | Step::Copy(_)
                 | Step::Commit
                 | Step::Wait(_)
@@ -131,7 +132,8 @@ impl Printer<'_> {
             Step::Fold(fold) => self.fold(fold),
             Step::Combine(fold) => self.combine(fold),
             Step::Put { to, from } => self.put(to, *from),
-            Step::Get { to, from, transposed } => self.get(*to, from, *transposed),
+            Step::Get { to, from, place } => self.get(*to, from, place),
+            Step::Clear(slot) => self.clear(slot),
             Step::Copy(copy) => self.copy(copy),
             Step::Commit if cuda => self.out.line("cp_async_commit();"),
             Step::Wait(groups) if cuda => self.out.line(format!("cp_async_wait<{groups}>();")),

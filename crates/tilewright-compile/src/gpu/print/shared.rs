@@ -1,12 +1,12 @@
 //! Shared memory: registers to and from it, and copies of tiles of tensors into it.
 
 use super::Printer;
-use super::coordinates::Register;
+use super::coordinates::{Register, wanted};
 use super::language::words;
 use super::number::literal;
 use super::text::Text;
 use crate::gpu::layout::{Axis, Digit, Layout, Of};
-use crate::gpu::program::{Buffer, Copy, FragmentId, Slot};
+use crate::gpu::program::{Buffer, Copy, Expr, FragmentId, Slot};
 use crate::gpu::source::Dialect;
 
 /// Loops of at most this many passes are unrolled whole.
@@ -115,7 +115,12 @@ impl Printer<'_> {
         }
     }
 
-    pub(super) fn get(&mut self, to: FragmentId, from: &Slot, transposed: bool) {
+    pub(super) fn get(&mut self, to: FragmentId, from: &Slot, place: &[Expr; 2]) {
+        let transposed = match place {
+            [Expr::Row, Expr::Column] => false,
+            [Expr::Column, Expr::Row] => true,
+            _ => return self.get_placed(to, from, place),
+        };
         let program = self.program;
         let (buffer, fragment) = (&program.buffers[from.buffer.index()], &program.fragments[to.index()]);
         let name = self.fragment(to);
@@ -151,6 +156,47 @@ impl Printer<'_> {
             }
         }
         self.close_single();
+    }
+
+    /// Each element from where expressions of its row and column say.
+    fn get_placed(&mut self, to: FragmentId, from: &Slot, place: &[Expr; 2]) {
+        let program = self.program;
+        let (buffer, fragment) = (&program.buffers[from.buffer.index()], &program.fragments[to.index()]);
+        let name = self.fragment(to);
+        self.out.line(format!("// {name} = {}, reshaped", buffer.name));
+        let register = self.registers(&fragment.layout, 1);
+        self.open_single(register);
+        self.name_coordinates(&fragment.layout, register, wanted(place));
+        let [row, column] = [&place[0], &place[1]].map(|at| self.expr(at));
+        let padded = self.padded(to);
+        let mut checks = Vec::new();
+        for (k, axis) in [Axis::Down, Axis::Across].into_iter().enumerate() {
+            if padded[k] {
+                let at = self.coordinate(&fragment.layout, axis, register);
+                checks.push(Text::compare(&at, "<", &Text::int(fragment.extents[k])));
+            }
+        }
+        let bytes = buffer.elem.bytes() as u32;
+        let address = self.slot(from).plus(&row.times(buffer.pitch)).plus(&column.times(bytes));
+        let value = self.language.up(buffer.elem, &self.shared_at(self.language.stored(buffer.elem), &address, true));
+        let value = match Text::all(&checks) {
+            None => value,
+            Some(inside) => Text::choice(&inside, &value, &literal(self.language, fragment.elem, 0.0)),
+        };
+        self.out.line(format!("{name}[{}] = {};", register.plus(0).text, value.text));
+        self.close_single();
+    }
+
+    /// Zeros all over a slot.
+    pub(super) fn clear(&mut self, slot: &Slot) {
+        let buffer = &self.program.buffers[slot.buffer.index()];
+        self.out.line(format!("// {} = 0", buffer.name));
+        let threads = 32 * self.warps();
+        let start = self.slot(slot);
+        self.out.open(format!("for (int at = 16 * tid; at < {}; at += {})", buffer.slot_bytes(), 16 * threads));
+        let to = self.shared_at(self.language.vector(16), &start.plus(&Text::atom("at")), false);
+        self.out.line(format!("{to} = {};", self.language.made(&vec![Text::atom("0u"); 4])));
+        self.out.close();
     }
 
     pub(super) fn copy(&mut self, copy: &Copy) {
