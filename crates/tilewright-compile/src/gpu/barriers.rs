@@ -1,265 +1,369 @@
-//! Barriers: inserted where threads would race for shared memory, and verified.
+//! Where the threads of a block wait for each other: between a write of shared memory and a read of it by other threads, and
+//! between either and the next write.
 //!
-//! For each slot of each buffer we follow what was done to it since the last barrier, in the order of steps, around loops and
-//! through both ways of a branch. A read after a write, and a write after a read or a write, need a barrier between them. An
-//! asynchronous copy writes when it is issued, as far as what came before is concerned, and when it is waited for, as far as
-//! what follows is. Slots are counted from the one that is current, so they move by one at the end of each pass of the loop
-//! that turns them.
+//! The state before each step is the set of accesses since the last barrier that may still be under way in some thread. A ring's
+//! slots are told apart by how far ahead of the stage they are; naming or setting the stage moves all by one. Loops are
+//! followed until nothing new comes around, zero passes included.
 
-use super::program::{BufferId, Copy, DotOperand, For, LocalId, Program, Slot, Step};
-use std::collections::BTreeMap;
-use thiserror::Error;
+use super::program::{Buffer, BufferId, DotOperand, Expr, LocalId, Program, Slot, Step};
+use std::collections::BTreeSet;
 
-/// A program whose threads race for shared memory: a bug of the compiler.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
-#[error("shared tile `{buffer}` is {what}")]
-pub struct Race {
-    /// The buffer's name.
-    pub buffer: String,
-    /// What happens too early.
-    pub what: &'static str,
+/// A program whose threads race.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Race {
+    /// A thread may come to a step while another is still at an earlier one.
+    #[error("{later} of shared `{buffer}` with no barrier after {earlier} of `{other}`, whose bytes it shares")]
+    Unordered {
+        /// What is accessed.
+        buffer: String,
+        /// A read or a write.
+        later: &'static str,
+        /// A read or a write before it.
+        earlier: &'static str,
+        /// Of the same buffer, or of one that lies over it.
+        other: String,
+    },
+    /// An asynchronous copy may still be under way.
+    #[error("{later} of shared `{buffer}` with no wait for the copy into `{other}` before it")]
+    NotWaited {
+        /// What is accessed.
+        buffer: String,
+        /// A read or a write.
+        later: &'static str,
+        /// Where the copy goes.
+        other: String,
+    },
 }
 
-/// Inserts the barriers that a program needs, and no others.
+/// Puts barriers where they are needed, and nowhere else. Shared memory is planned: buffers that share bytes need barriers.
 ///
 /// # Errors
-/// A read of a copy that nothing waits for: no barrier can help.
+/// A read or write of a slot whose copy nothing waits for: no barrier can help.
 pub fn insert(program: &mut Program) -> Result<(), Race> {
-    let steps = std::mem::take(&mut program.steps);
-    let (walked, _) = Walk { program, insert: true }.block(&steps, State::default())?;
-    program.steps = walked;
+    let mut steps = program.steps.clone();
+    Walk { program, mode: Mode::Insert }.steps(&mut steps, &mut State::default());
+    program.steps = steps;
+    check(program)?;
+    remove_needless(program);
+    // A barrier before a loop or a branch may spare one in it and one behind it.
+    let opens = |step: &Step| matches!(step, Step::For(_) | Step::If { .. });
+    for number in 0..count(&program.steps, &opens) {
+        let mut other = program.clone();
+        let mut left = number;
+        edit(&mut other.steps, &mut left, &opens, &mut |steps, at| {
+            steps.insert(at, Step::Barrier);
+        });
+        remove_needless(&mut other);
+        if weight(&other.steps) < weight(&program.steps) {
+            *program = other;
+        }
+    }
     Ok(())
 }
 
-/// Verifies that no barrier is missing.
+/// Whether every access of shared memory is ordered after those that it depends on.
 ///
 /// # Errors
-/// The first race.
+/// The first access that is not.
 pub fn check(program: &Program) -> Result<(), Race> {
-    Walk { program, insert: false }.block(&program.steps, State::default()).map(|_| ())
-}
-
-/// A slot: of which buffer, turned by which local, how far ahead of the current one.
-type Key = (BufferId, Option<LocalId>, u32);
-
-/// What was done to a slot since the last barrier.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-struct Touched {
-    read: bool,
-    written: bool,
-    /// A copy that nothing has waited for yet: how many groups were closed since it was issued.
-    pending: Option<u32>,
-}
-
-#[derive(Clone, PartialEq, Eq, Default)]
-struct State(BTreeMap<Key, Touched>);
-
-impl State {
-    /// What either way may have done.
-    fn or(mut self, other: &State) -> State {
-        for (key, theirs) in &other.0 {
-            let own = self.0.entry(*key).or_default();
-            own.read |= theirs.read;
-            own.written |= theirs.written;
-            own.pending = match (own.pending, theirs.pending) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
-        }
-        self
+    let mut walk = Walk { program, mode: Mode::Check(None) };
+    walk.steps(&mut program.steps.clone(), &mut State::default());
+    match walk.mode {
+        Mode::Check(Some(race)) => Err(race),
+        Mode::Check(None) | Mode::Insert => Ok(()),
     }
+}
 
-    /// The same at the start of the next pass, when `stage` has moved on.
-    fn turned(&self, stage: Option<LocalId>, program: &Program) -> State {
-        let turn = |&(buffer, at, ahead): &Key| match at {
-            Some(local) if Some(local) == stage => {
-                let slots = program.buffers[buffer.index()].slots;
-                (buffer, at, (ahead + slots - 1) % slots)
+/// Removes barriers without which the program is in order, those in inner loops first.
+fn remove_needless(program: &mut Program) {
+    let barrier = |step: &Step| matches!(step, Step::Barrier);
+    let mut order: Vec<(u32, usize)> = Vec::new();
+    depths(&program.steps, 0, &mut order);
+    order.sort_by_key(|&(depth, number)| (std::cmp::Reverse(depth), number));
+    let mut removed: Vec<usize> = Vec::new();
+    for (_, number) in order {
+        let mut left = number - removed.iter().filter(|&&other| other < number).count();
+        let mut less = program.clone();
+        edit(&mut less.steps, &mut left, &barrier, &mut |steps, at| {
+            steps.remove(at);
+        });
+        if check(&less).is_ok() {
+            *program = less;
+            removed.push(number);
+        }
+    }
+}
+
+/// The lists of steps inside a step.
+fn inner(step: &Step) -> Vec<&Vec<Step>> {
+    match step {
+        Step::For(step) => vec![&step.body],
+        Step::If { then, otherwise, .. } => vec![then, otherwise],
+        Step::Let(..)
+        | Step::Set(..)
+        | Step::Map(_)
+        | Step::Assign { .. }
+        | Step::Load(_)
+        | Step::Store(_)
+        | Step::Fold(_)
+        | Step::Combine(_)
+        | Step::Put { .. }
+        | Step::Get { .. }
+        | Step::Clear(_)
+        | Step::Copy(_)
+        | Step::Commit
+        | Step::Wait(_)
+        | Step::Barrier
+        | Step::Dot(_) => vec![],
+    }
+}
+
+fn count(steps: &[Step], which: &dyn Fn(&Step) -> bool) -> usize {
+    let inside = |step| inner(step).into_iter().map(|steps| count(steps, which)).sum::<usize>();
+    steps.iter().map(|step| usize::from(which(step)) + inside(step)).sum()
+}
+
+/// For each barrier in order, how many loops stand around it.
+fn depths(steps: &[Step], depth: u32, out: &mut Vec<(u32, usize)>) {
+    for step in steps {
+        if matches!(step, Step::Barrier) {
+            out.push((depth, out.len()));
+        }
+        let deeper = depth + u32::from(matches!(step, Step::For(_)));
+        inner(step).into_iter().for_each(|steps| depths(steps, deeper, out));
+    }
+}
+
+/// How often barriers run, with loops of 16 passes.
+fn weight(steps: &[Step]) -> u64 {
+    let mut all = Vec::new();
+    depths(steps, 0, &mut all);
+    all.iter().map(|&(depth, _)| 16u64.pow(depth.min(8))).sum()
+}
+
+/// Changes the list around the step of this number among those that `which` picks.
+fn edit(
+    steps: &mut Vec<Step>,
+    left: &mut usize,
+    which: &dyn Fn(&Step) -> bool,
+    change: &mut dyn FnMut(&mut Vec<Step>, usize),
+) -> bool {
+    for at in 0..steps.len() {
+        if which(&steps[at]) {
+            if *left == 0 {
+                change(steps, at);
+                return true;
             }
-            _ => (buffer, at, ahead),
-        };
-        let moved = self.0.iter().map(|(key, touched)| (turn(key), *touched));
-        moved.fold(State::default(), |state, (key, touched)| state.or(&State(BTreeMap::from([(key, touched)]))))
+            *left -= 1;
+        }
+        if let Step::For(step) = &mut steps[at] {
+            if edit(&mut step.body, left, which, change) {
+                return true;
+            }
+        } else if let Step::If { then, otherwise, .. } = &mut steps[at]
+            && (edit(then, left, which, change) || edit(otherwise, left, which, change))
+        {
+            return true;
+        }
     }
+    false
+}
 
-    fn barrier(&mut self) {
-        for touched in self.0.values_mut() {
-            (touched.read, touched.written) = (false, false);
+/// Which slot of a buffer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum At {
+    /// Any.
+    Any,
+    /// So many after the one that a local says.
+    Ahead(LocalId, u32),
+}
+
+/// What was done to a slot, and not followed by a barrier.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Kind {
+    Read,
+    /// Or a copy that was waited for.
+    Write,
+    /// A copy under way, in the group that was closed so many groups ago; 0: it is open.
+    Copy(u32),
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Read => "a read",
+            Kind::Write | Kind::Copy(_) => "a write",
         }
     }
 }
 
-/// What a step does to a slot.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Access {
-    Read,
-    Write,
-    WriteLater,
+type State = BTreeSet<(BufferId, At, Kind)>;
+
+/// Groups further back are all the same.
+const GROUPS: u32 = 64;
+
+enum Mode {
+    Insert,
+    Check(Option<Race>),
 }
 
-struct Walk<'p> {
-    program: &'p Program,
-    insert: bool,
+struct Walk<'a> {
+    program: &'a Program,
+    mode: Mode,
 }
 
 impl Walk<'_> {
-    fn block(&self, steps: &[Step], mut state: State) -> Result<(Vec<Step>, State), Race> {
-        let mut out = Vec::new();
-        for step in steps {
-            let step = match step {
-                Step::For(of) => {
-                    let (body, after) = self.looped(of, state)?;
-                    state = after;
-                    Step::For(For { body, ..of.clone() })
+    fn steps(&mut self, steps: &mut Vec<Step>, state: &mut State) {
+        let mut at = 0;
+        while at < steps.len() {
+            let found = accesses(self.program, &steps[at]).into_iter().find_map(|access| self.race(&access, state));
+            match (&mut self.mode, found) {
+                (Mode::Insert, Some(Race::Unordered { .. })) => {
+                    steps.insert(at, Step::Barrier);
+                    pass_barrier(state);
+                    at += 1;
                 }
-                Step::If { cond, then, otherwise } => {
-                    let mut cleared = state.clone();
-                    cleared.barrier();
-                    // A barrier in front serves both ways, and what follows.
-                    if self.insert
-                        && (self.first_barrier(then, &state, &cleared)?
-                            || self.first_barrier(otherwise, &state, &cleared)?)
-                    {
-                        out.push(Step::Barrier);
-                        state = cleared;
-                    }
-                    let (then, first) = self.block(then, state.clone())?;
-                    let (otherwise, second) = self.block(otherwise, state)?;
-                    state = first.or(&second);
-                    Step::If { cond: cond.clone(), then, otherwise }
+                (Mode::Check(race), Some(found)) => {
+                    race.get_or_insert(found);
                 }
-                Step::Barrier => {
-                    state.barrier();
-                    Step::Barrier
-                }
-                Step::Commit => {
-                    state.0.values_mut().for_each(|t| t.pending = t.pending.map(|age| (age + 1).min(MOST_GROUPS)));
-                    Step::Commit
-                }
-                Step::Wait(left) => {
-                    for touched in state.0.values_mut().filter(|t| t.pending.is_some_and(|age| age > *left)) {
-                        (touched.pending, touched.written) = (None, true);
-                    }
-                    Step::Wait(*left)
-                }
-                other => {
-                    if self.touch(other, &mut state)? {
-                        out.push(Step::Barrier);
-                    }
-                    other.clone()
-                }
-            };
-            out.push(step);
-        }
-        Ok((out, state))
-    }
-
-    /// Whether one way of a branch needs fewer barriers when one stands in front.
-    fn first_barrier(&self, way: &[Step], state: &State, cleared: &State) -> Result<bool, Race> {
-        let count = |state: &State| Ok(barriers(&self.block(way, state.clone())?.0));
-        Ok(count(cleared)? < count(state)?)
-    }
-
-    /// A loop: what a pass leaves is where the next one starts, until nothing is added.
-    fn looped(&self, of: &For, before: State) -> Result<(Vec<Step>, State), Race> {
-        let stage = of.body.iter().find_map(|step| match step {
-            Step::Set(local, _) => self.turns(*local).then_some(*local),
-            _ => None,
-        });
-        let mut start = before;
-        loop {
-            let (body, end) = self.block(&of.body, start.clone())?;
-            let again = start.clone().or(&end.turned(stage, self.program));
-            if again == start {
-                return Ok((body, start));
+                (Mode::Insert, Some(Race::NotWaited { .. })) | (_, None) => {}
             }
-            start = again;
+            self.step(&mut steps[at], state);
+            at += 1;
         }
     }
 
-    /// Whether a local says which slot of some buffer is current.
-    fn turns(&self, local: LocalId) -> bool {
-        fn within(steps: &[Step], local: LocalId) -> bool {
-            steps.iter().any(|step| match step {
-                Step::For(of) => within(&of.body, local),
-                Step::If { then, otherwise, .. } => within(then, local) || within(otherwise, local),
-                other => accesses(other).iter().any(|(slot, _)| slot.at == Some(local)),
+    fn step(&mut self, step: &mut Step, state: &mut State) {
+        state.extend(accesses(self.program, step));
+        match step {
+            Step::Let(local, value) | Step::Set(local, value) => {
+                let reset = matches!(value, Expr::Int(_));
+                *state = state
+                    .iter()
+                    .map(|&(buffer, at, kind)| (buffer, self.moved(buffer, at, *local, reset), kind))
+                    .collect();
+            }
+            Step::Barrier => pass_barrier(state),
+            Step::Commit => {
+                *state = state.iter().map(|&(buffer, at, kind)| (buffer, at, older(kind))).collect();
+            }
+            Step::Wait(groups) => {
+                let done = |kind| match kind {
+                    Kind::Copy(age) if age > *groups => Kind::Write,
+                    Kind::Copy(_) | Kind::Read | Kind::Write => kind,
+                };
+                *state = state.iter().map(|&(buffer, at, kind)| (buffer, at, done(kind))).collect();
+            }
+            Step::For(step) => {
+                let before = step.body.clone();
+                let entry = state.clone();
+                loop {
+                    let mut body = before.clone();
+                    let mut end = state.clone();
+                    self.steps(&mut body, &mut end);
+                    step.body = body;
+                    let grown: State = entry.union(&end).chain(state.iter()).copied().collect();
+                    if grown == *state {
+                        break;
+                    }
+                    *state = grown;
+                }
+            }
+            Step::If { then, otherwise, .. } => {
+                let mut other = state.clone();
+                self.steps(then, state);
+                self.steps(otherwise, &mut other);
+                state.extend(other);
+            }
+            Step::Map(_)
+            | Step::Assign { .. }
+            | Step::Load(_)
+            | Step::Store(_)
+            | Step::Fold(_)
+            | Step::Combine(_)
+            | Step::Put { .. }
+            | Step::Get { .. }
+            | Step::Clear(_)
+            | Step::Copy(_)
+            | Step::Dot(_) => {}
+        }
+    }
+
+    /// A slot after the stage was set: one less ahead, or anywhere when it starts anew.
+    fn moved(&self, buffer: BufferId, at: At, local: LocalId, reset: bool) -> At {
+        let slots = self.program.buffers[buffer.index()].slots.max(1);
+        match at {
+            At::Ahead(own, _) if own == local && reset => At::Any,
+            At::Ahead(own, ahead) if own == local => At::Ahead(own, (ahead + slots - 1) % slots),
+            At::Ahead(..) | At::Any => at,
+        }
+    }
+
+    fn race(&self, &(buffer, at, kind): &(BufferId, At, Kind), state: &State) -> Option<Race> {
+        let buffers = &self.program.buffers;
+        let own = &buffers[buffer.index()];
+        let name = |buffer: BufferId| buffers[buffer.index()].name.clone();
+        state.iter().find_map(|&(other, slot, earlier)| {
+            let meets = match (at, slot) {
+                (At::Ahead(a, x), At::Ahead(b, y)) if a == b && other == buffer => x == y,
+                (At::Ahead(..) | At::Any, _) if other == buffer => true,
+                _ => self.program.shared_bytes > 0 && overlap(own, &buffers[other.index()]),
+            };
+            if !meets || (kind == Kind::Read && earlier == Kind::Read) {
+                return None;
+            }
+            let later = kind.name();
+            Some(match earlier {
+                Kind::Copy(_) => Race::NotWaited { buffer: name(buffer), later, other: name(other) },
+                Kind::Read | Kind::Write => {
+                    Race::Unordered { buffer: name(buffer), later, earlier: earlier.name(), other: name(other) }
+                }
             })
-        }
-        // While barriers are inserted the program's own steps are in hand: any local of slots counts.
-        self.insert || within(&self.program.steps, local)
-    }
-
-    /// Does what a step does; whether a barrier must stand before it.
-    fn touch(&self, step: &Step, state: &mut State) -> Result<bool, Race> {
-        let all = accesses(step);
-        let mut barrier = false;
-        for (slot, access) in &all {
-            let before = state.0.get(&key(slot)).copied().unwrap_or_default();
-            let race = |what| Err(Race { buffer: self.program.buffers[slot.buffer.index()].name.clone(), what });
-            if before.pending.is_some() {
-                return race("used before its copy was waited for");
-            }
-            let needed = match access {
-                Access::Read => before.written,
-                Access::Write | Access::WriteLater => before.read || before.written,
-            };
-            match (needed, self.insert) {
-                (true, true) => barrier = true,
-                (true, false) => return race("used without a barrier"),
-                (false, _) => {}
-            }
-        }
-        if barrier {
-            state.barrier();
-        }
-        for (slot, access) in all {
-            let touched = state.0.entry(key(&slot)).or_default();
-            match access {
-                Access::Read => touched.read = true,
-                Access::Write => touched.written = true,
-                Access::WriteLater => touched.pending = Some(0),
-            }
-        }
-        Ok(barrier)
+        })
     }
 }
 
-fn barriers(steps: &[Step]) -> usize {
-    let of = |step: &Step| match step {
-        Step::Barrier => 1,
-        Step::For(of) => barriers(&of.body),
-        Step::If { then, otherwise, .. } => barriers(then) + barriers(otherwise),
-        _ => 0,
+fn overlap(a: &Buffer, b: &Buffer) -> bool {
+    a.offset < b.offset + b.bytes() && b.offset < a.offset + a.bytes()
+}
+
+/// Copies under way are not affected.
+fn pass_barrier(state: &mut State) {
+    state.retain(|(_, _, kind)| matches!(kind, Kind::Copy(_)));
+}
+
+fn older(kind: Kind) -> Kind {
+    match kind {
+        Kind::Copy(age) => Kind::Copy((age + 1).min(GROUPS)),
+        Kind::Read | Kind::Write => kind,
+    }
+}
+
+/// What a step does to shared memory, steps inside it left out.
+fn accesses(program: &Program, step: &Step) -> Vec<(BufferId, At, Kind)> {
+    let access = |slot: &Slot, kind| {
+        let slots = program.buffers[slot.buffer.index()].slots;
+        let at = match slot.at {
+            Some(local) if slots > 1 => At::Ahead(local, slot.ahead % slots),
+            Some(_) | None => At::Any,
+        };
+        (slot.buffer, at, kind)
     };
-    steps.iter().map(of).sum()
-}
-
-/// More groups under way than any schedule has.
-const MOST_GROUPS: u32 = 64;
-
-fn key(slot: &Slot) -> Key {
-    (slot.buffer, slot.at, slot.ahead)
-}
-
-/// The slots that a step reads and writes.
-fn accesses(step: &Step) -> Vec<(Slot, Access)> {
-    let whole = |buffer| Slot { buffer, at: None, ahead: 0 };
     match step {
-        Step::Put { to, .. } | Step::Clear(to) => vec![(to.clone(), Access::Write)],
-        Step::Get { from, .. } => vec![(from.clone(), Access::Read)],
-        Step::Copy(Copy { to, vector, .. }) => {
-            vec![(to.clone(), if *vector { Access::WriteLater } else { Access::Write })]
-        }
+        Step::Put { to, .. } | Step::Clear(to) => vec![access(to, Kind::Write)],
+        Step::Get { from, .. } => vec![access(from, Kind::Read)],
+        Step::Copy(copy) if copy.vector => vec![access(&copy.to, Kind::Copy(0))],
+        Step::Copy(copy) => vec![access(&copy.to, Kind::Write)],
         Step::Dot(dot) => {
-            let a = match &dot.a {
-                DotOperand::Shared(slot) => Some(slot.clone()),
-                DotOperand::Fragment(_) => None,
-            };
-            a.into_iter().chain([dot.b.clone()]).map(|slot| (slot, Access::Read)).collect()
+            let b = access(&dot.b, Kind::Read);
+            match &dot.a {
+                DotOperand::Shared(a) => vec![access(a, Kind::Read), b],
+                DotOperand::Fragment(_) => vec![b],
+            }
         }
-        Step::Fold(fold) => fold.exchange.map(|b| (whole(b), Access::Write)).into_iter().collect(),
-        Step::Combine(fold) => fold.exchange.map(|b| (whole(b), Access::Read)).into_iter().collect(),
+        Step::Fold(fold) => fold.exchange.iter().map(|&buffer| (buffer, At::Any, Kind::Write)).collect(),
+        Step::Combine(fold) => fold.exchange.iter().map(|&buffer| (buffer, At::Any, Kind::Read)).collect(),
         Step::Let(..)
         | Step::Set(..)
         | Step::Map(_)
@@ -270,6 +374,6 @@ fn accesses(step: &Step) -> Vec<(Slot, Access)> {
         | Step::Wait(_)
         | Step::Barrier
         | Step::For(_)
-        | Step::If { .. } => Vec::new(),
+        | Step::If { .. } => vec![],
     }
 }

@@ -61,8 +61,8 @@ pub fn compile(kernel: &Kernel, target: &Target, facts: &[Access16]) -> Result<S
 pub fn program(kernel: &Kernel, target: &Target, facts: &[Access16]) -> Result<Program, CompileError> {
     let places = Places::of(kernel, kernel.work.unwrap_or(WORK), target.dialect);
     let mut program = lower::lower(&places, facts)?;
-    barriers::insert(&mut program)?;
     shared::plan(&mut program, target.shared_bytes)?;
+    barriers::insert(&mut program)?;
     if cfg!(debug_assertions) {
         barriers::check(&program)?;
     }

@@ -148,6 +148,11 @@ impl Printer<'_> {
             Dialect::Msl => {
                 head.line("#include <metal_stdlib>");
                 head.line("using namespace metal;");
+                if self.program.shared_bytes > 0 {
+                    head.line("");
+                    head.line("// 16 aligned bytes of threadgroup memory.");
+                    head.line("struct Chunk { uint4 words; };");
+                }
             }
         }
         if !head.text.is_empty() {
@@ -237,8 +242,7 @@ impl Printer<'_> {
             match self.dialect {
                 Dialect::Cuda => out.line("extern __shared__ __align__(1024) unsigned char shared[];"),
                 Dialect::Msl => {
-                    // Chunks, so that it is aligned.
-                    out.line(format!("threadgroup uint4 shared_chunks[{}];", program.shared_bytes.div_ceil(16)));
+                    out.line(format!("threadgroup Chunk shared_chunks[{}];", program.shared_bytes.div_ceil(16)));
                     out.line("threadgroup unsigned char* const shared = (threadgroup unsigned char*)shared_chunks;");
                 }
             }
