@@ -217,7 +217,7 @@ fn sampled(case: &Case, request: &Attention<'_>, o: &Tensor) -> Result<Check, Cl
     let wanted = reference::attention(&problem);
     let bound = Bound::of(&problem, &wanted);
     // The last row of each `step`, as the reference takes them.
-    let heads = o.view().to_f64();
+    let heads = o.to_f64();
     let rows =
         heads.chunks(q_len.max(1) * value_dim).flat_map(|head| head.chunks(value_dim).skip(step - 1).step_by(step));
     let got: Vec<f64> = rows.flatten().copied().collect();
