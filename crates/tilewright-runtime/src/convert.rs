@@ -109,11 +109,11 @@ fn encode_all(layout: &Layout, values: &[f64], bytes: &mut [u8]) {
 
 /// Calls `visit` with the place of every element, in elements, in row-major order.
 fn for_each_offset(layout: &Layout, mut visit: impl FnMut(usize)) {
-    let extents = &layout.shape[..layout.rank];
+    let extents = &layout.shape[..layout.rank()];
     let mut index = [0usize; tilewright_ir::MAX_VIEW_RANK];
     for _ in 0..layout.count() {
-        visit(index.iter().zip(&layout.strides).take(layout.rank).map(|(i, s)| i * s).sum());
-        for axis in (0..layout.rank).rev() {
+        visit(index.iter().zip(&layout.strides).take(layout.rank()).map(|(i, s)| i * s).sum());
+        for axis in (0..layout.rank()).rev() {
             index[axis] += 1;
             if index[axis] < extents[axis] {
                 break;

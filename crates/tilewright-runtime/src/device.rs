@@ -3,7 +3,7 @@
 use crate::cpu::{CpuDevice, CpuPipeline, Isa};
 use crate::cuda::cudarc::driver::CudaStream;
 use crate::cuda::{CudaDevice, CudaPipeline, GpuInfo, Resources, Stream, Wait};
-use crate::error::{DeviceError, LaunchError};
+use crate::error::{DeviceError, LaunchError, OutOfReach};
 use crate::interp;
 use crate::tensor::{Layout, TensorView, TensorViewMut};
 use std::collections::HashMap;
@@ -217,11 +217,11 @@ impl Device {
         let kernel = self.check(pipeline, grid, args)?;
         match (&self.0.backend, &pipeline.0.code) {
             (Backend::Cpu(cpu), Code::Cpu(code)) => {
-                check_host_memory(kernel, args, "cpu")?;
+                check_host_memory(kernel, args)?;
                 cpu.launch(code, grid, args)
             }
             (Backend::Interp, Code::Interp) => {
-                check_host_memory(kernel, args, "interp")?;
+                check_host_memory(kernel, args)?;
                 interp::launch(kernel, grid, args)
             }
             (Backend::Cuda(cuda), Code::Cuda(code)) => cuda.launch(code, kernel, cuda.home(), grid, args, Wait::Yes),
@@ -321,7 +321,7 @@ fn check_args(kernel: &Kernel, args: &[Arg<'_>]) -> Result<(), LaunchError> {
     }
     for (param, arg) in kernel.params.iter().zip(args) {
         let ty = kernel.ty(param.value);
-        let fits = |layout: &Layout| matches!(ty, Type::View { elem, rank } if elem == layout.elem && rank as usize == layout.rank);
+        let fits = |layout: &Layout| matches!(ty, Type::View { elem, rank } if elem == layout.elem && rank as usize == layout.rank());
         let good = match arg {
             Arg::Read(t) => param.access == Access::Read && fits(&t.layout),
             Arg::Write(t) => param.access == Access::Write && fits(&t.layout),
@@ -344,7 +344,7 @@ fn check_args(kernel: &Kernel, args: &[Arg<'_>]) -> Result<(), LaunchError> {
 }
 
 /// Refuses tensors in memory of a GPU.
-fn check_host_memory(kernel: &Kernel, args: &[Arg<'_>], device: &'static str) -> Result<(), LaunchError> {
+fn check_host_memory(kernel: &Kernel, args: &[Arg<'_>]) -> Result<(), LaunchError> {
     for (param, arg) in kernel.params.iter().zip(args) {
         let on_host = match arg {
             Arg::Read(t) => t.host_bytes().is_some(),
@@ -353,8 +353,7 @@ fn check_host_memory(kernel: &Kernel, args: &[Arg<'_>], device: &'static str) ->
         };
         if !on_host {
             let (kernel, param) = (kernel.name.to_string(), param.name.to_string());
-            let next = "download it first, or launch on that GPU";
-            return Err(LaunchError::Memory { kernel, param, memory: "memory of a GPU", device, next });
+            return Err(LaunchError::Memory { kernel, param, memory: OutOfReach::Gpu });
         }
     }
     Ok(())

@@ -100,7 +100,7 @@ impl DeviceTensor {
 
     /// Extents, outermost first.
     pub fn shape(&self) -> &[usize] {
-        &self.layout.shape[..self.layout.rank]
+        &self.layout.shape[..self.layout.rank()]
     }
 
     /// To be read by a launch.

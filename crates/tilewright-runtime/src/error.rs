@@ -59,12 +59,10 @@ pub enum DeviceError {
         nvrtc: (u32, u32),
     },
     /// NVRTC refuses a rendered kernel.
-    #[error("NVRTC cannot compile `{kernel}` for {arch}: {log}")]
+    #[error("NVRTC cannot compile it for {arch}: {log}")]
     Compile {
-        /// The name of the kernel function.
-        kernel: String,
         /// The architecture, such as `sm_90a`.
-        arch: String,
+        arch: &'static str,
         /// What NVRTC says.
         log: String,
     },
@@ -223,18 +221,14 @@ pub enum LaunchError {
         most: u32,
     },
     /// A tensor lies where the device cannot reach it.
-    #[error("`{kernel}` got `{param}` in {memory}, which {device} cannot use; {next}")]
+    #[error("`{kernel}` got `{param}` in {memory}")]
     Memory {
         /// The kernel's name.
         kernel: String,
         /// The parameter's name.
         param: String,
-        /// Where it lies.
-        memory: &'static str,
-        /// The device's name.
-        device: &'static str,
-        /// What to do.
-        next: &'static str,
+        /// Where it lies, and what to do.
+        memory: OutOfReach,
     },
     /// The device failed while it compiled or launched.
     #[error("`{kernel}`: {error}")]
@@ -255,4 +249,18 @@ pub enum LaunchError {
         /// What happened.
         reason: String,
     },
+}
+
+/// Where a tensor lies that a launch cannot reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OutOfReach {
+    /// On a GPU, for the cpu or the interpreter.
+    #[error("memory of a GPU, which only that GPU reaches; download it first")]
+    Gpu,
+    /// On another GPU than the device.
+    #[error("memory of another GPU; download it and upload it to this one")]
+    OtherGpu,
+    /// On the host, for a launch that does not wait.
+    #[error("memory of the host, which only a launch that waits can copy; upload it first")]
+    Host,
 }

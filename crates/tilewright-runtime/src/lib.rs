@@ -21,5 +21,5 @@ mod tensor;
 
 pub use device::{Arg, Device, DeviceInfo, DeviceKind, Grid, Pipeline};
 pub use device_tensor::DeviceTensor;
-pub use error::{DeviceError, LaunchError, TensorError};
+pub use error::{DeviceError, LaunchError, OutOfReach, TensorError};
 pub use tensor::{HostElement, Tensor, TensorView, TensorViewMut};

@@ -29,7 +29,8 @@ host_elements!(f32 => F32, f16 => F16, bf16 => Bf16, i32 => I32, u32 => U32, i8 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Layout {
     pub elem: Elem,
-    pub rank: usize,
+    /// At most [`MAX_VIEW_RANK`].
+    rank: u8,
     pub shape: [usize; MAX_VIEW_RANK],
     /// In elements.
     pub strides: [usize; MAX_VIEW_RANK],
@@ -45,12 +46,12 @@ impl Layout {
         Layout::new(elem, shape, &strides)
     }
 
-    fn new(elem: Elem, shape: &[usize], strides: &[usize]) -> Result<Layout, TensorError> {
+    pub fn new(elem: Elem, shape: &[usize], strides: &[usize]) -> Result<Layout, TensorError> {
         let rank = shape.len();
         if rank != strides.len() || rank > MAX_VIEW_RANK {
             return Err(TensorError::Rank { rank, strides: strides.len() });
         }
-        let mut layout = Layout { elem, rank, shape: [1; MAX_VIEW_RANK], strides: [0; MAX_VIEW_RANK] };
+        let mut layout = Layout { elem, rank: rank as u8, shape: [1; MAX_VIEW_RANK], strides: [0; MAX_VIEW_RANK] };
         layout.shape[..rank].copy_from_slice(shape);
         layout.strides[..rank].copy_from_slice(strides);
         let bytes = layout.reach().and_then(|n| n.checked_mul(elem.bytes()));
@@ -63,9 +64,14 @@ impl Layout {
         Ok(layout)
     }
 
+    /// How many axes there are.
+    pub fn rank(&self) -> usize {
+        self.rank.into()
+    }
+
     /// One past the last element that it reaches, in elements; `None` when that overflows.
     pub fn reach(&self) -> Option<usize> {
-        let extents = || self.shape.iter().zip(&self.strides).take(self.rank);
+        let extents = || self.shape.iter().zip(&self.strides).take(self.rank());
         if extents().any(|(&extent, _)| extent == 0) {
             return Some(0);
         }
@@ -74,7 +80,7 @@ impl Layout {
 
     /// How many elements there are.
     pub fn count(&self) -> usize {
-        let extents = &self.shape[..self.rank];
+        let extents = &self.shape[..self.rank()];
         if extents.contains(&0) { 0 } else { extents.iter().fold(1, |n: usize, &e| n.saturating_mul(e)) }
     }
 
@@ -95,7 +101,7 @@ impl Layout {
         match self.reach().and_then(|reach| reach.checked_add(first)) {
             Some(needed) if needed <= elements => Ok(first * self.elem.bytes()),
             needed => Err(TensorError::Length {
-                shape: self.shape[..self.rank].to_vec(),
+                shape: self.shape[..self.rank()].to_vec(),
                 needed: needed.unwrap_or(usize::MAX),
                 got: elements,
             }),
@@ -112,7 +118,7 @@ impl Layout {
         if self.count() == 0 {
             return true;
         }
-        let mut axes: Vec<(usize, usize)> = (0..self.rank).map(|a| (self.strides[a], self.shape[a])).collect();
+        let mut axes: Vec<(usize, usize)> = (0..self.rank()).map(|a| (self.strides[a], self.shape[a])).collect();
         axes.retain(|&(_, extent)| extent > 1);
         axes.sort_unstable();
         let mut reach = 1usize;
@@ -302,12 +308,12 @@ macro_rules! describe {
 
             /// Extents, outermost first.
             pub fn shape(&self) -> &[usize] {
-                &self.layout.shape[..self.layout.rank]
+                &self.layout.shape[..self.layout.rank()]
             }
 
             /// Distance between neighbours along each axis, in elements.
             pub fn strides(&self) -> &[usize] {
-                &self.layout.strides[..self.layout.rank]
+                &self.layout.strides[..self.layout.rank()]
             }
         }
 
@@ -362,7 +368,7 @@ impl Tensor {
 
     /// Extents, outermost first.
     pub fn shape(&self) -> &[usize] {
-        &self.layout.shape[..self.layout.rank]
+        &self.layout.shape[..self.layout.rank()]
     }
 
     /// To be read by a launch.

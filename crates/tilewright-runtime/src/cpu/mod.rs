@@ -183,7 +183,7 @@ fn start_mut(tensor: &mut TensorViewMut<'_>) -> *mut u8 {
 }
 
 fn bind(layout: &Layout, base: *mut u8) -> View {
-    let mut view = View { base, elem: layout.elem, rank: layout.rank, ..View::EMPTY };
+    let mut view = View { base, elem: layout.elem, rank: layout.rank(), ..View::EMPTY };
     for axis in 0..MAX_VIEW_RANK {
         view.len[axis] = layout.shape[axis] as i32; // at most i32::MAX, checked when the tensor was made
         view.last[axis] = view.len[axis];

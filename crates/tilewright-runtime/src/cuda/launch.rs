@@ -6,7 +6,7 @@ use super::memory::{Buffer, Window};
 use super::pipeline::{CudaPipeline, Facts, fact};
 use super::stream::{Kept, Stream};
 use crate::device::{Arg, Grid};
-use crate::error::{DeviceError, LaunchError};
+use crate::error::{DeviceError, LaunchError, OutOfReach};
 use crate::tensor::{Layout, Memory, MemoryMut};
 use cudarc::driver::result;
 use std::ffi::c_void;
@@ -64,9 +64,9 @@ impl CudaDevice {
 
     /// Refuses tensors that this launch cannot reach.
     fn check_memory(&self, kernel: &Kernel, stream: &Stream, args: &[Arg<'_>], wait: Wait) -> Result<(), LaunchError> {
-        let refuse = |param: usize, memory, next| {
+        let refuse = |param: usize, memory| {
             let param = kernel.params[param].name.to_string(); // as many as arguments, checked before
-            Err(LaunchError::Memory { kernel: kernel.name.to_string(), param, memory, device: "cuda", next })
+            Err(LaunchError::Memory { kernel: kernel.name.to_string(), param, memory })
         };
         if **stream.context() != **self.home().context() {
             let error = DeviceError::Without { device: "cuda", what: "stream of another GPU" };
@@ -75,10 +75,10 @@ impl CudaDevice {
         for (param, arg) in args.iter().enumerate() {
             match memory(arg) {
                 Some(Memory::Cuda(window)) if **window.buffer().context() != **self.home().context() => {
-                    return refuse(param, "memory of another GPU", "download it and upload it to this device");
+                    return refuse(param, OutOfReach::OtherGpu);
                 }
                 Some(Memory::Host(_)) if wait == Wait::No => {
-                    return refuse(param, "memory of the host", "upload it first, or use a launch that waits");
+                    return refuse(param, OutOfReach::Host);
                 }
                 Some(Memory::Cuda(_) | Memory::Host(_)) | None => {}
             }
@@ -257,8 +257,8 @@ mod tests {
             ],
             bytes: 40,
         };
-        let x = Layout { elem: Elem::F32, rank: 2, shape: [3, 5, 1, 1], strides: [1 << 33, 1, 0, 0] };
-        let y = Layout { elem: Elem::F16, rank: 1, shape: [1, 1, 1, 1], strides: [77, 0, 0, 0] };
+        let x = Layout::new(Elem::F32, &[3, 5], &[1 << 33, 1]).unwrap();
+        let y = Layout::new(Elem::F16, &[1], &[77]).unwrap();
         let (tensor, mut out) = ([0f32; 1], [half::f16::ZERO; 1]);
         let args = [
             Arg::Read(crate::TensorView { layout: x, ..crate::TensorView::from_slice(&tensor, &[1]).unwrap() }),

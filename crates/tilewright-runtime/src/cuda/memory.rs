@@ -25,12 +25,11 @@ enum Owner {
     Caller(#[expect(dead_code, reason = "held so that the memory stays")] Box<dyn Any + Send + Sync>),
 }
 
-/// A part of a buffer.
+/// A buffer from some byte on.
 #[derive(Clone, Copy)]
 pub(crate) struct Window<'a> {
     buffer: &'a Arc<Buffer>,
     offset: usize,
-    bytes: usize,
 }
 
 impl Buffer {
@@ -73,7 +72,7 @@ impl Buffer {
 
     /// All of it.
     pub fn window(self: &Arc<Buffer>) -> Window<'_> {
-        Window { buffer: self, offset: 0, bytes: self.bytes }
+        Window { buffer: self, offset: 0 }
     }
 
     /// A launch on this stream uses it.
@@ -114,7 +113,7 @@ impl Drop for Buffer {
 
 impl<'a> Window<'a> {
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.buffer.bytes - self.offset
     }
 
     pub fn buffer(&self) -> &'a Arc<Buffer> {
@@ -128,19 +127,19 @@ impl<'a> Window<'a> {
 
     /// Without the first `bytes`, of which there are as many.
     pub fn after(self, bytes: usize) -> Window<'a> {
-        Window { offset: self.offset + bytes, bytes: self.bytes.saturating_sub(bytes), ..self }
+        Window { offset: self.buffer.bytes.min(self.offset + bytes), ..self }
     }
 
     /// The first bytes, after all launches that were given this memory before. Waits.
     pub fn download(&self, bytes: usize) -> Result<Vec<u8>, DeviceError> {
-        let mut out = vec![0; bytes.min(self.bytes)];
+        let mut out = vec![0; bytes.min(self.bytes())];
         self.download_to(&mut out)?;
         Ok(out)
     }
 
     /// As [`download`](Self::download), as many bytes as there is room for and no more than there are.
     pub fn download_to(&self, to: &mut [u8]) -> Result<(), DeviceError> {
-        let bytes = to.len().min(self.bytes);
+        let bytes = to.len().min(self.bytes());
         let home = self.ready("a copy to the host")?;
         if bytes > 0 {
             // SAFETY: that many bytes are in the window and in `to`; the copy is done when the stream has been waited for.
@@ -152,7 +151,7 @@ impl<'a> Window<'a> {
 
     /// Overwrites the first bytes, after all launches that were given this memory before. Waits.
     pub fn upload(&self, from: &[u8]) -> Result<(), DeviceError> {
-        let bytes = from.len().min(self.bytes);
+        let bytes = from.len().min(self.bytes());
         let home = self.ready("a copy from the host")?;
         if bytes > 0 {
             // SAFETY: that many bytes are in the window and in `from`; the copy is done when the stream has been waited for.
@@ -165,9 +164,9 @@ impl<'a> Window<'a> {
     /// Sets all bytes to zero, after all launches that were given this memory before. Waits.
     pub fn clear(&self) -> Result<(), DeviceError> {
         let home = self.ready("clearing memory")?;
-        if self.bytes > 0 {
+        if self.bytes() > 0 {
             // SAFETY: that many bytes are in the window.
-            unsafe { result::memset_d8_async(self.address(), 0, self.bytes, home.cuda().cu_stream()) }
+            unsafe { result::memset_d8_async(self.address(), 0, self.bytes(), home.cuda().cu_stream()) }
                 .named("cuMemsetD8Async")?;
         }
         home.synchronize()

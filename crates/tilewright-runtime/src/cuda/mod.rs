@@ -80,7 +80,7 @@ pub fn nvrtc_version() -> Result<(u32, u32), DeviceError> {
 /// # Errors
 /// NVRTC or its headers are absent, the capability is unknown, or NVRTC refuses the source.
 pub fn compile_cubin(source: &Source, compute: u32) -> Result<Cubin, DeviceError> {
-    Nvrtc::get()?.compile(&source.text, &source.entry, arch(compute)?)
+    Nvrtc::get()?.compile(&source.text, arch(compute)?)
 }
 
 /// As [`compile_cubin`], once for each text, architecture and version of NVRTC.
@@ -90,7 +90,7 @@ fn compile_cached(source: &Source, arch: &'static str) -> Result<Arc<Cubin>, Dev
     let (major, minor) = nvrtc.version();
     let key = cache::key(&[&source.text, &Nvrtc::options(arch).join(" "), &format!("NVRTC {major}.{minor}")]);
     let cache = CACHE.get_or_init(cache::Cache::of_user);
-    cache.get_or(&key, || nvrtc.compile(&source.text, &source.entry, arch))
+    cache.get_or(&key, || nvrtc.compile(&source.text, arch))
 }
 
 fn describe(ordinal: usize) -> Result<GpuInfo, DeviceError> {
@@ -210,7 +210,7 @@ extern \"C\" __global__ void add(const __half* x, __nv_bfloat16* y, Args args) {
             return;
         }
         let error = compile_cubin(&source("extern \"C\" __global__ void add() { undeclared = 1; }"), 90).unwrap_err();
-        assert!(matches!(&error, DeviceError::Compile { arch, .. } if arch == "sm_90a"), "{error:?}");
+        assert!(matches!(&error, DeviceError::Compile { arch: "sm_90a", .. }), "{error:?}");
         assert!(error.to_string().contains("undeclared"), "{error}");
         assert!(matches!(compile_cubin(&source("a\0b"), 90), Err(DeviceError::Call { .. })));
     }

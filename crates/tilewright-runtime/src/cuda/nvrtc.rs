@@ -110,11 +110,11 @@ impl Nvrtc {
         vec![arch, "--std=c++17".into(), "-default-device".into(), "--ptxas-options=-v".into()]
     }
 
-    /// Machine code of a source. `entry` is for errors.
+    /// Machine code of a source.
     ///
     /// # Errors
     /// [`DeviceError::NoCudaHeaders`], [`DeviceError::Compile`] with NVRTC's words, [`DeviceError::Call`].
-    pub fn compile(&self, text: &str, entry: &str, arch: &str) -> Result<Cubin, DeviceError> {
+    pub fn compile(&self, text: &str, arch: &'static str) -> Result<Cubin, DeviceError> {
         let mut options = Nvrtc::options(arch);
         match &self.include {
             Some(folder) => options.push(format!("-I{}", folder.display())),
@@ -124,23 +124,17 @@ impl Nvrtc {
             }
             None => {}
         }
-        match self.compile_with(text, entry, arch, &options) {
+        match self.compile_with(text, arch, &options) {
             // An assembler that does not take its option compiles without it; the resources are unknown then.
             Err((INVALID_OPTION, _)) => {
                 options.retain(|option| !option.starts_with("--ptxas-options"));
-                self.compile_with(text, entry, arch, &options).map_err(|(_, error)| error)
+                self.compile_with(text, arch, &options).map_err(|(_, error)| error)
             }
             other => other.map_err(|(_, error)| error),
         }
     }
 
-    fn compile_with(
-        &self,
-        text: &str,
-        entry: &str,
-        arch: &str,
-        options: &[String],
-    ) -> Result<Cubin, (Status, DeviceError)> {
+    fn compile_with(&self, text: &str, arch: &'static str, options: &[String]) -> Result<Cubin, (Status, DeviceError)> {
         let nul = |_| (0, DeviceError::Call { call: "nvrtcCreateProgram", reason: "a zero byte in the source".into() });
         let text = CString::new(text).map_err(nul)?;
         let options: Result<Vec<CString>, _> = options.iter().map(|o| CString::new(o.as_str())).collect();
@@ -160,7 +154,7 @@ impl Nvrtc {
         let log = log.trim_end_matches('\0').trim();
         if compiled != 0 {
             let log = if log.is_empty() { self.describe(compiled) } else { log.to_string() };
-            return Err((compiled, DeviceError::Compile { kernel: entry.to_string(), arch: arch.to_string(), log }));
+            return Err((compiled, DeviceError::Compile { arch, log }));
         }
         let bytes = program.read("nvrtcGetCUBIN", self.cubin_size, self.cubin)?;
         Ok(Cubin { bytes, resources: Resources::parse(log) })

@@ -32,7 +32,7 @@ impl Facts {
 /// `Any`, or a kernel would be compiled anew for another batch.
 pub(super) fn fact(layout: &Layout, address: u64) -> Access16 {
     let width = layout.elem.bytes();
-    let Some(last) = layout.rank.checked_sub(1) else { return Access16::Any };
+    let Some(last) = layout.rank().checked_sub(1) else { return Access16::Any };
     // A tensor without elements is never read: its strides are 0 and say nothing.
     let steps = layout.stride(last) == 1 || layout.count() == 0;
     let whole = (layout.shape[last] * width).is_multiple_of(16) && address.is_multiple_of(16);
