@@ -41,6 +41,9 @@ impl CudaDevice {
             let kernel = kernel.name.to_string();
             return Err(LaunchError::GridAxis { kernel, device: "cuda", grid, axis, most: MOST });
         }
+        if **pipeline.context() != **self.home().context() {
+            return Err(LaunchError::ForeignPipeline { kernel: kernel.name.to_string() });
+        }
         self.check_memory(kernel, stream, args, wait)?;
         if grid.contains(&0) {
             return Ok(()); // the driver refuses a grid without programs
@@ -50,6 +53,7 @@ impl CudaDevice {
         match wait {
             Wait::No => self.enqueue(pipeline, stream, grid, &places(args), args, failed),
             Wait::Yes => {
+                stream.not_recording("a launch that waits").map_err(failed)?;
                 let staged = stage(stream, args).map_err(failed)?;
                 let places: Vec<Option<Place<'_>>> = args.iter().zip(&staged).map(place).collect();
                 let enqueued = self.enqueue(pipeline, stream, grid, &places, args, failed);

@@ -77,7 +77,7 @@ impl Buffer {
 
     /// A launch on this stream uses it.
     pub fn used_on(&self, stream: &Stream) {
-        if *stream != self.home {
+        if *stream != self.home && !stream.is_recorder() {
             let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
             if !users.contains(stream) {
                 users.push(stream.clone());

@@ -95,6 +95,11 @@ impl CudaPipeline {
         Ok(module)
     }
 
+    /// Where its code is loaded.
+    pub(super) fn context(&self) -> &Arc<CudaContext> {
+        &self.first.context
+    }
+
     /// Where the kernel's numbers stand, whatever the facts.
     pub(super) fn arguments(&self) -> &Arguments {
         &self.first.source.arguments

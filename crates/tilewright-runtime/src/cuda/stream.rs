@@ -121,6 +121,11 @@ impl Stream {
         Ok(Graph { graph, context: self.context().clone(), kept, streams: Mutex::default() })
     }
 
+    /// Whether it is one of ours that records: a launch on it runs on none but those of the graph.
+    pub(super) fn is_recorder(&self) -> bool {
+        self.0.recording.is_some()
+    }
+
     /// Whether launches are recorded and not run, by [`capture`](Self::capture) or by the stream's owner.
     pub(super) fn is_recording(&self) -> Result<bool, DeviceError> {
         let status = self.0.stream.capture_status().named("cuStreamIsCapturing")?;
