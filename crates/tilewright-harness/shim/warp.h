@@ -2,7 +2,11 @@
 #pragma once
 
 #define TILEWRIGHT_INLINE inline __attribute__((always_inline))
-#define TILEWRIGHT_MEETING __attribute__((convergent))
+#ifndef TILEWRIGHT_SHARED // the address space of shared memory
+#define TILEWRIGHT_SHARED
+#endif
+// Every call stays a place of its own: lanes at two calls are at two places.
+#define TILEWRIGHT_MEETING __attribute__((convergent, nomerge))
 
 extern "C" {
 
@@ -23,7 +27,7 @@ extern TilewrightIndex tilewright_block, tilewright_grid;
 // The thread that runs: its index in the block, and how many there are.
 extern unsigned tilewright_thread, tilewright_threads;
 // Shared memory: the size that the launch gives, between areas that nobody may touch. Also known as `shared`.
-extern unsigned char tilewright_shared[];
+extern TILEWRIGHT_SHARED unsigned char tilewright_shared[];
 
 struct TilewrightShuffle {
     unsigned long value;

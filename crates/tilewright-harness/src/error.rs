@@ -79,6 +79,18 @@ pub enum HarnessError {
         /// The thread sanitizer's report.
         report: String,
     },
+    /// The results depend on the order of threads or on the time of copies.
+    #[error("kernel {kernel}: output {output} differs from the first run at byte {byte} in {run:?}")]
+    Unsteady {
+        /// The kernel's entry.
+        kernel: String,
+        /// Which one of the tensors that are written.
+        output: usize,
+        /// The first byte that differs.
+        byte: usize,
+        /// The run that differs.
+        run: crate::Run,
+    },
     /// The kernel ended in another way than by returning: a signal, or a run of more than 300 s.
     #[error("kernel {kernel} ended with {status}\n{output}")]
     Crash {

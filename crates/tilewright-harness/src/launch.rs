@@ -53,7 +53,10 @@ impl Module {
         let request = self.request(grid, args, &numbers, &pointers, run);
         let mut child = Command::new(&self.executable)
             .env("ASAN_OPTIONS", format!("exitcode={ADDRESS_REPORT}:detect_stack_use_after_return=0:detect_leaks=0"))
-            .env("TSAN_OPTIONS", format!("exitcode={THREAD_REPORT}:halt_on_error=1:report_signal_unsafe=0"))
+            .env(
+                "TSAN_OPTIONS",
+                format!("exitcode={THREAD_REPORT}:halt_on_error=1:report_signal_unsafe=0:atexit_sleep_ms=0"),
+            )
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
