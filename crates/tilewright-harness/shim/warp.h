@@ -53,6 +53,9 @@ void tilewright_multiply(void* const lanes[32]);
 // Loads `count` 8x8 matrices of 16-bit elements; lane 8m+r names row r of matrix m.
 TILEWRIGHT_MEETING void tilewright_ldmatrix(unsigned* registers, const void* row, unsigned count, bool transposed);
 
+// Before an access to `bytes` bytes: ends the process when the address is not a multiple of them.
+void tilewright_aligned(unsigned long address, unsigned long bytes);
+
 // Copies that finish no sooner than `tilewright_copy_wait` says; see `CopyTiming`.
 void tilewright_copy(void* to, const void* from, unsigned bytes, bool valid);
 void tilewright_copy_commit();

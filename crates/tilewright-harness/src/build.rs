@@ -25,6 +25,9 @@ const SHIM: [(&str, &str); 11] = [
 ];
 const RUNTIME: [&str; 4] = ["fibers", "operations", "copies", "main"];
 
+/// Reports name lines of the kernel's text.
+const DEBUG: &str = "-gline-tables-only";
+
 /// What is compiled depends on these files too.
 const BUILD: [&str; 2] = [include_str!("build.rs"), include_str!("spaces.rs")];
 
@@ -117,7 +120,7 @@ impl Harness {
     /// A Metal kernel as IR, after its address spaces were checked. Sanitizers get it without them.
     fn one_space(&self, source: &Source, text: &Path, sanitizer: Option<Sanitizer>) -> Result<PathBuf, HarnessError> {
         let mut command = self.clang(sanitizer);
-        command.args(["-O2", "-S", "-emit-llvm", "-gline-tables-only", "-Xclang", "-disable-llvm-passes"]);
+        command.args(["-O2", "-S", "-emit-llvm", DEBUG, "-Xclang", "-disable-llvm-passes"]);
         command.args(["-Xclang", "-cl-single-precision-constant"]);
         self.front(&mut command, "metal.h", text).args(["-o", "-"]);
         let ir = compile(command, &source.entry)?;
@@ -126,6 +129,7 @@ impl Harness {
             return Err(HarnessError::Compile { kernel: source.entry.clone(), output });
         }
         let path = text.with_extension("ll");
+        let ir = spaces::aligned(&ir);
         write(&path, &if sanitizer.is_some() { spaces::flattened(&ir) } else { ir })?;
         Ok(path)
     }
@@ -161,15 +165,13 @@ impl Harness {
     fn clang(&self, sanitizer: Option<Sanitizer>) -> Command {
         let mut command = Command::new(&self.clang);
         command.args(FLAGS);
+        // GPUs fault on misaligned accesses, and shift and index registers in ways of their own.
+        command.args(["-fsanitize=alignment,array-bounds,shift-exponent"]);
         match sanitizer {
-            None => {}
-            Some(Sanitizer::Address) => {
-                command.args(["-fsanitize=address", "-gline-tables-only"]);
-            }
-            Some(Sanitizer::Thread) => {
-                command.args(["-fsanitize=thread", "-gline-tables-only"]);
-            }
-        }
+            None => command.arg("-fsanitize-trap=all"),
+            Some(Sanitizer::Address) => command.args(["-fsanitize=address", "-fno-sanitize-recover=all", DEBUG]),
+            Some(Sanitizer::Thread) => command.args(["-fsanitize=thread", "-fsanitize-trap=undefined", DEBUG]),
+        };
         command
     }
 }

@@ -71,6 +71,14 @@ pub enum HarnessError {
         /// What was accessed.
         report: String,
     },
+    /// A misaligned access, an index outside a thread's own array, or a shift by as many bits as there are.
+    #[error("kernel {kernel}: {report}")]
+    Undefined {
+        /// The kernel's entry.
+        kernel: String,
+        /// What was done; with [`Sanitizer::Address`](crate::Sanitizer::Address) also where.
+        report: String,
+    },
     /// Two threads access the same memory, one of them writes, and no barrier stands between.
     #[error("kernel {kernel}: {report}")]
     Race {

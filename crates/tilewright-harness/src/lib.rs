@@ -9,7 +9,8 @@
 //! harness.launch(&source, [4, 1, 1], &mut args, &Checks::orders())?;
 //! ```
 //!
-//! What is found: text that is no C++ or mixes address spaces, barriers that not all threads reach, writes
+//! What is found: text that is no C++ or mixes address spaces, barriers that not all threads reach, misaligned
+//! accesses, indices outside a thread's own arrays, writes
 //! outside tensors and shared memory; with [`Sanitizer::Address`] reads too; with [`Sanitizer::Thread`] accesses that no barrier
 //! orders. Copies by `cp.async` happen at the wait for them, or at once.
 //!

@@ -22,6 +22,34 @@ pub(crate) fn cast(ir: &str) -> Option<usize> {
     Some(line.unwrap_or(0))
 }
 
+/// The same program with a check before each access of 8 bytes and more to an address space: clang checks the alignment of
+/// those only where there is none.
+pub(crate) fn aligned(ir: &str) -> String {
+    let mut text = String::with_capacity(ir.len() * 2);
+    for (number, line) in ir.lines().enumerate() {
+        if let Some((pointer, bytes)) = access(line) {
+            let place = format!("%tilewright.place.{number}");
+            text.push_str(&format!("  {place} = ptrtoint ptr {pointer} to i64\n"));
+            text.push_str(&format!("  call void @tilewright_aligned(i64 {place}, i64 {bytes})\n"));
+        }
+        text.push_str(line);
+        text.push('\n');
+    }
+    text + "declare void @tilewright_aligned(i64, i64)\n"
+}
+
+/// Of `%v = load T, ptr addrspace(n) %p, align 16` and the like: `addrspace(n) %p` and 16.
+fn access(line: &str) -> Option<(&str, u32)> {
+    let (before, after) = line.split_once(", align ")?;
+    if !(before.contains(" = load ") || before.trim_start().starts_with("store ")) {
+        return None;
+    }
+    let pointer = &before[before.rfind(", ptr addrspace(")? + ", ptr ".len()..];
+    let bytes = after.split(',').next()?.trim().parse().ok()?;
+    let whole = pointer.matches('(').count() == pointer.matches(')').count();
+    (whole && bytes >= 8).then_some((pointer, bytes))
+}
+
 /// The same program with all memory in one address space.
 pub(crate) fn flattened(ir: &str) -> String {
     let mut text = String::with_capacity(ir.len());

@@ -285,3 +285,23 @@ fn arguments_that_do_not_fit_are_refused() {
     let result = launch(&harness, &source, &[0.0], 0.0, 1, &Checks::once());
     assert!(matches!(result, Err(HarnessError::Compile { .. })), "{result:?}");
 }
+
+#[test]
+fn misaligned_accesses_long_shifts_and_indices_outside_a_local_array_are_undefined() {
+    let Some(harness) = harness() else { return };
+    for (dialect, body) in [
+        (Dialect::Cuda, "y[i] = ((const float4*)(x + 1))->x;"),
+        (Dialect::Msl, "float4 v = *(device const float4*)(x + 1); y[i] = v.x;"),
+        (Dialect::Msl, "uint4 v = *(threadgroup uint4*)(shared + 8); y[i] = v.x;"),
+        (Dialect::Cuda, "float r[4] = {1, 2, 3, 4}; y[i] = r[i % 4 + int(x[i])];"),
+        (Dialect::Msl, "float r[4] = {1, 2, 3, 4}; y[i] = r[i % 4 + uint(x[i])];"),
+        (Dialect::Cuda, "y[i] = 1u << (i + 5);"),
+    ] {
+        let source = kernel(dialect, Elem::F32, body);
+        for checks in [Checks::once(), Checks { runs: vec![], sanitizers: vec![Sanitizer::Address], ..Checks::once() }]
+        {
+            let result = launch(&harness, &source, &[1.0], 0.0, 1, &checks);
+            assert!(matches!(result, Err(HarnessError::Undefined { .. })), "{body}: {result:?}");
+        }
+    }
+}

@@ -75,7 +75,7 @@ fn an_access_outside_shared_memory_is_found() {
     let Some(harness) = harness() else { return };
     let sources = [
         edited(Dialect::Cuda, "(warp * 16 + lane % 16) * 64", "(warp * 16 + lane % 16 + 240) * 64"),
-        edited(Dialect::Msl, "left + simd * 8 * 16 + k", "left + (simd * 8 + 48) * 16 + k"),
+        edited(Dialect::Msl, "left + simd * 8 * 16 + k", "&left[0] + (simd * 8 + 48) * 16 + k"),
     ];
     for source in sources {
         let run = run(&harness, &source, Some(Sanitizer::Address), Run::default());
