@@ -203,7 +203,8 @@ impl Plan {
             o,
             lse,
         };
-        self.one(merge, self.grid(), own.bind(), run.request)
+        let each = [q_len, q_heads, batch].map(|n| u32::try_from(n).unwrap_or(u32::MAX)); // extents are below 2^31
+        self.one(merge, each, own.bind(), run.request)
     }
 
     /// Launches one pass; it takes what it asks for of the cache's tensors and the features' inputs.

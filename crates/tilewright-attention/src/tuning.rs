@@ -15,6 +15,8 @@ pub const MAX_TILE_BYTES: usize = 64 << 20;
 pub const MAX_VERIFY: usize = 64;
 /// A share of the keys has at least so many, so that merging costs little beside walking.
 const LEAST_SHARE: usize = 512;
+/// Splits of a query that the merge reads at once.
+pub const MERGED_AT_ONCE: usize = 8;
 /// Programs for each thread that splitting aims at, so that threads end together.
 const PROGRAMS_PER_THREAD: usize = 2;
 

@@ -134,10 +134,8 @@ impl Variant {
     /// # Errors
     /// [`AttentionError::ElementMix`] for a type that is no float.
     pub fn merge(&self) -> Result<Traced, AttentionError> {
-        let (heads, queries, _) = self.tile();
         let spec = AttentionMerge {
-            heads,
-            queries,
+            at_once: tuning::MERGED_AT_ONCE,
             value_dim: self.value_dim,
             features: self.features.clone(),
             lse: self.lse,

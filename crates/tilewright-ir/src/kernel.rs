@@ -1,6 +1,7 @@
 //! A kernel: parameters, values, and a tree of regions of instructions.
 
 use crate::op::{Effect, Op, RegionTypes, TypeError};
+use crate::schedule::Work;
 use crate::site::{SiteId, Sites};
 use crate::types::Type;
 use std::borrow::Cow;
@@ -99,6 +100,8 @@ pub struct Kernel {
     pub regions: Vec<Region>,
     /// Indexed by [`SiteId`].
     pub sites: Sites,
+    /// How the threads of a GPU share the work; `None` leaves it to the compiler.
+    pub work: Option<Work>,
 }
 
 impl Kernel {
@@ -113,6 +116,7 @@ impl Kernel {
             values: Vec::new(),
             regions: vec![Region::default()],
             sites: Sites::default(),
+            work: None,
         }
     }
 

@@ -22,6 +22,6 @@ pub mod verify;
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use kernel::{Access, Inst, Kernel, Param, ParamId, Region, RegionId, Value, ValueId};
 pub use op::{Effect, Op, TypeError};
-pub use schedule::Schedule;
+pub use schedule::{Schedule, Work};
 pub use site::{Frame, FrameId, Location, Site, SiteId};
 pub use types::{Elem, MAX_TILE_ELEMENTS, MAX_TILE_RANK, MAX_VIEW_RANK, Shape, Type};

@@ -26,3 +26,30 @@ impl fmt::Display for Schedule {
         write!(f, "heads={heads} queries={queries} keys={keys}")
     }
 }
+
+/// How the threads of a GPU share the work of one tile program. A CPU has no use for it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Work {
+    /// Warps (simdgroups) that share the rows of a product.
+    pub rows: u32,
+    /// Warps that share its columns.
+    pub columns: u32,
+    /// Tiles of a loop in shared memory at once: 1 copies a tile when it is needed, more copy ahead.
+    pub stages: u32,
+    /// Blocks of a multiprocessor that registers should leave room for.
+    pub blocks: u32,
+}
+
+impl Work {
+    /// Warps of a block.
+    pub fn warps(self) -> u32 {
+        self.rows * self.columns
+    }
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Work { rows, columns, stages, blocks } = self;
+        write!(f, "rows={rows} columns={columns} stages={stages} blocks={blocks}")
+    }
+}

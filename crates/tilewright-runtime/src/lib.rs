@@ -12,6 +12,9 @@ pub mod cpu;
 mod device;
 mod error;
 mod interp;
+#[cfg(any(test, target_vendor = "apple"))]
+#[cfg_attr(not(test), expect(dead_code, reason = "no `Device` makes a Metal device yet; its tests alone do"))]
+mod metal;
 mod tensor;
 
 pub use device::{Arg, Device, DeviceInfo, DeviceKind, Grid, Pipeline};

@@ -60,6 +60,13 @@ impl RowState {
         self.acc = self.acc * own + other.acc * others;
     }
 
+    /// Adds, to a state of one row, what other keys gave to it: `max` and `sum` `[n, 1]`, `acc` `[n, value_dim]`.
+    pub fn merge_rows(&mut self, max: Tile<f32>, sum: Tile<f32>, acc: Tile<f32>) {
+        let all = max.max_along(0);
+        let weights = (max - finite(all)).exp2();
+        self.merge(RowState { max: all, sum: (sum * weights).sum_along(0), acc: (acc * weights).sum_along(0) });
+    }
+
     /// Adds a logit, in natural units, `[rows, 1]` or `[1, 1]`, to the denominators.
     pub fn sink(&mut self, logit: Tile<f32>) {
         let logit = logit * LOG2_E;

@@ -21,10 +21,9 @@ pub(super) fn split(text: SpecText) -> Completed {
     planned(text, 1)
 }
 
-/// Values for the merge of one query of a group of four heads.
+/// Values for the merge of one query.
 pub(super) fn merge(text: SpecText) -> Completed {
-    let chosen =
-        [("E", "f32"), ("heads", "4"), ("queries", "1"), ("value_dim", "128"), ("features", "none"), ("lse", "true")];
+    let chosen = [("E", "f32"), ("at_once", "8"), ("value_dim", "128"), ("features", "none"), ("lse", "true")];
     Ok(with(text, &chosen))
 }
 

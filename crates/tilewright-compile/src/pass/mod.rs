@@ -2,6 +2,11 @@
 
 mod common;
 mod dead;
+mod edit;
+mod factor;
+mod fold;
+mod invariant;
+mod narrow;
 
 use tilewright_ir::{Diagnostic, Diagnostics, Kernel};
 
@@ -19,6 +24,16 @@ pub struct Pass {
 pub const PASSES: [Pass; 2] = [
     Pass { name: "common", summary: "computes equal pure expressions once", run: common::run },
     Pass { name: "dead", summary: "drops what no store depends on", run: dead::run },
+];
+
+/// The passes of kernels for GPUs, in order. `narrow` rounds; the others change no bit.
+pub const GPU_PASSES: [Pass; 6] = [
+    Pass { name: "fold", summary: "computes what is known, and equal pure expressions once", run: fold::run },
+    Pass { name: "factor", summary: "does once what both branches of an `if_else` do", run: factor::run },
+    Pass { name: "invariant", summary: "computes before a loop what does not change in it", run: invariant::run },
+    PASSES[0],
+    Pass { name: "narrow", summary: "rounds softmax weights to the type of the values", run: narrow::run },
+    PASSES[1],
 ];
 
 impl Pass {
@@ -40,19 +55,31 @@ impl Pass {
     }
 }
 
-/// Runs the passes up to and including the one named `last`, or all.
+/// Runs the passes of all devices up to and including the one named `last`, or all.
 ///
 /// # Errors
 /// A name that no pass has; what the verifier finds, before the first pass or after one: the latter is a bug of that pass,
 /// which is named.
-pub fn run(mut kernel: Kernel, last: Option<&str>) -> Result<Kernel, Diagnostics> {
-    if let Some(unknown) = last.filter(|name| PASSES.iter().all(|pass| pass.name != *name)) {
-        let names = PASSES.map(|pass| pass.name).join(", ");
+pub fn run(kernel: Kernel, last: Option<&str>) -> Result<Kernel, Diagnostics> {
+    run_list(&PASSES, kernel, last)
+}
+
+/// Runs [`GPU_PASSES`] up to and including the one named `last`, or all.
+///
+/// # Errors
+/// As for [`run`].
+pub fn run_gpu(kernel: Kernel, last: Option<&str>) -> Result<Kernel, Diagnostics> {
+    run_list(&GPU_PASSES, kernel, last)
+}
+
+fn run_list(passes: &[Pass], mut kernel: Kernel, last: Option<&str>) -> Result<Kernel, Diagnostics> {
+    if let Some(unknown) = last.filter(|name| passes.iter().all(|pass| pass.name != *name)) {
+        let names = passes.iter().map(|pass| pass.name).collect::<Vec<_>>().join(", ");
         let problem = Diagnostic::new(format!("no pass is called `{unknown}`")).help(format!("the passes are {names}"));
         return Err(Diagnostics(vec![problem]));
     }
     tilewright_ir::verify::verify(&kernel)?;
-    for pass in PASSES {
+    for pass in passes {
         pass.apply(&mut kernel)?;
         if last == Some(pass.name) {
             break;

@@ -5,6 +5,7 @@ use super::{is_plain, key};
 use crate::diagnostic::Diagnostic;
 use crate::kernel::{Access, Kernel, RegionId, ValueId};
 use crate::op::{Attrs, Op};
+use crate::schedule::Work;
 use crate::site::{Frame, FrameId, Location, Site, SiteId};
 use crate::types::{Elem, Shape, Type};
 use crate::verify::MAX_NESTING;
@@ -72,12 +73,31 @@ impl Parser {
                 self.mark(',')?;
             }
         }
+        if *self.peek() == Token::Word("work".to_string()) {
+            self.at += 1;
+            self.kernel.work = Some(self.work()?);
+        }
         self.mark('{')?;
         self.block(Kernel::BODY, 0)?;
         match self.peek() {
             Token::End => Ok(()),
             other => Err(self.wrong(format!("{} after the end of the kernel", other.describe()))),
         }
+    }
+
+    /// `rows=4 columns=1 stages=2 blocks=2`.
+    fn work(&mut self) -> Parsed<Work> {
+        let mut field = |name: &str| {
+            self.word(name)?;
+            self.mark('=')?;
+            self.number::<u32>("how many")
+        };
+        Ok(Work {
+            rows: field("rows")?,
+            columns: field("columns")?,
+            stages: field("stages")?,
+            blocks: field("blocks")?,
+        })
     }
 
     /// What stands between braces, and the closing one.

@@ -49,7 +49,11 @@ impl Printer<'_> {
                 *slot = Some(format!("%{name}"));
             }
         }
-        self.out.push_str(") {\n");
+        self.out.push_str(") ");
+        if let Some(work) = kernel.work {
+            write!(self.out, "work {work} ")?;
+        }
+        self.out.push_str("{\n");
         self.region(Kernel::BODY, 1)?;
         self.out.push_str("}\n");
         Ok(())

@@ -1,0 +1,265 @@
+//! Products, and their operands in shared memory.
+
+use super::{Lowered, Lowering};
+use crate::gpu::layout::Layout;
+use crate::gpu::place::Home;
+use crate::gpu::program::{Copy, Dot, DotOperand, Expr, FragmentId, Slot, Step};
+use crate::gpu::source::Access16;
+use tilewright_ir::op::{Elementwise, Matmul, ShapeOp};
+use tilewright_ir::{Inst, Op, RegionId, ValueId};
+
+impl<'k> Lowering<'_, 'k> {
+    /// A product; one that is only added to something waits for that.
+    pub(super) fn dot_or_defer(&mut self, inst: &'k Inst) -> Lowered<()> {
+        let [result] = inst.results[..] else { return Err(self.unsupported(inst, "a product")) };
+        if self.places.is_added(result) {
+            self.deferred.insert(result, inst);
+            return Ok(());
+        }
+        let sum = self.dot(inst, None)?;
+        self.fragments.insert(result, sum);
+        Ok(())
+    }
+
+    /// Whether an addition is of a product that waits for it.
+    pub(super) fn takes_product(&self, add: &Inst) -> bool {
+        add.operands.iter().any(|o| self.deferred.contains_key(o))
+    }
+
+    /// `x + a · b`: the product is added to where `x` lies.
+    pub(super) fn add_product(&mut self, add: &'k Inst, result: ValueId) -> Lowered<()> {
+        let [x, y] = add.operands[..] else { return Err(self.unsupported(add, "an addition")) };
+        let (product, other) = match (self.deferred.remove(&x), self.deferred.remove(&y)) {
+            (None, Some(dot)) => (dot, x),
+            (Some(dot), None) => (dot, y),
+            (Some(first), Some(second)) => {
+                let sum = self.dot(first, None)?;
+                self.fragments.insert(x, sum);
+                (second, x)
+            }
+            (None, None) => return Err(self.unsupported(add, "an addition")),
+        };
+        let sum = self.dot(product, Some(other))?;
+        self.fragments.insert(result, sum);
+        Ok(())
+    }
+
+    /// Multiplies, and adds to a copy of `start` or to zero.
+    fn dot(&mut self, inst: &'k Inst, start: Option<ValueId>) -> Lowered<FragmentId> {
+        let [result] = inst.results[..] else { return Err(self.unsupported(inst, "a product")) };
+        let [a, b] = inst.operands[..] else { return Err(self.unsupported(inst, "a product")) };
+        let (unit, elem) = self.places.unit(inst);
+        let warps = [self.places.work.rows, self.places.work.columns];
+        let [m, n] = self.places.matrix(result);
+        let k = self.places.matrix(a)[1];
+        let layout = unit.sum_layout(m, n, warps);
+        let a = match self.places.home(a) {
+            Home::Registers(_) => {
+                let fragment = self.fragment_in(a, &unit.sum_layout(m, k, warps))?;
+                DotOperand::Fragment(self.without_padding(fragment, k))
+            }
+            Home::Uniform | Home::View | Home::Virtual | Home::Shared => DotOperand::Shared(self.slot_of(a)?),
+        };
+        let (b, transposed) = self.places.behind_transposes(b);
+        let b = self.slot_of(b)?;
+        let sum = match start {
+            Some(value) => {
+                let from = self.fragment_in(value, &layout)?;
+                let sum = self.fragment(tilewright_ir::Elem::F32, [m, n], layout);
+                self.flush();
+                self.steps.push(Step::Assign { to: sum, from });
+                sum
+            }
+            None => {
+                self.flush();
+                self.filled(tilewright_ir::Elem::F32, [m, n], &layout, Expr::Literal(tilewright_ir::Elem::F32, 0.0))
+            }
+        };
+        self.settle();
+        let depth = k.next_multiple_of(unit.shape()[2]);
+        self.steps.push(Step::Dot(Dot { unit, elem, sum, a, b, transposed, depth }));
+        Ok(sum)
+    }
+
+    /// Waits for copies that nothing has waited for.
+    pub(super) fn settle(&mut self) {
+        if std::mem::take(&mut self.copies) > 0 {
+            self.steps.push(Step::Wait(0));
+        }
+    }
+
+    /// The shared memory of an operand of a product.
+    pub(super) fn slot_of(&mut self, value: ValueId) -> Lowered<Slot> {
+        if let Some(slot) = self.slots.get(&value) {
+            return Ok(slot.clone());
+        }
+        // A number or an index everywhere has no instruction that would have put it there.
+        let layout = self.computed_layout(value);
+        let from = self.in_some_layout(value, &layout)?;
+        let slot = self.operand_slot(value, 1);
+        self.flush();
+        self.put(&slot, from);
+        self.slots.insert(value, slot.clone());
+        Ok(slot)
+    }
+
+    /// A tile that lives in shared memory: copied there from a tensor, or computed and put there.
+    pub(super) fn shared_value(&mut self, inst: &'k Inst, result: ValueId) -> Lowered<()> {
+        if self.slots.contains_key(&result) {
+            return Ok(()); // a copy ran ahead
+        }
+        if self.places.is_load(result) {
+            let slot = self.operand_slot(result, 1);
+            self.copy(result, &slot)?;
+            self.slots.insert(result, slot);
+            return Ok(());
+        }
+        if matches!(inst.op, Op::Matmul(Matmul::Dot)) {
+            return Err(self.unsupported(inst, "a product as the operand of a product"));
+        }
+        let layout = self.computed_layout(result);
+        self.tile(inst, result, &layout)?;
+        self.slot_of(result).map(|_| ())
+    }
+
+    /// The layout in which an operand of a product is computed.
+    fn computed_layout(&self, value: ValueId) -> Layout {
+        let elem = self.places.elem(value);
+        let [rows, columns] = self.places.matrix(value);
+        if self.places.is_left_operand(value) {
+            return self.places.canonical(value);
+        }
+        Layout::blocked(rows, columns, 16 / elem.bytes() as u32, self.places.work.warps())
+    }
+
+    /// Copies a tile to shared memory, asynchronously where its rows go by 16 bytes.
+    pub(super) fn copy(&mut self, value: ValueId, to: &Slot) -> Lowered<()> {
+        let (root, coordinates) = self.root(value);
+        let Some(inst) = self.places.inst(root) else { return Ok(()) }; // asked for loads only
+        let address = self.address(inst, &coordinates)?;
+        let elem = self.places.elem(value);
+        let extents = self.places.matrix(value);
+        let aligned = self.facts.get(address.param as usize) == Some(&Access16::Aligned);
+        let along = matches!(address.axes.last(), Some(last) if last.index == Expr::Column);
+        let whole = (extents[1] * elem.bytes() as u32).is_multiple_of(16);
+        let vector = aligned && along && whole;
+        self.flush();
+        self.steps.push(Step::Copy(Copy { to: to.clone(), extents, address, vector }));
+        if vector {
+            self.steps.push(Step::Commit);
+            self.copies += 1;
+        }
+        Ok(())
+    }
+
+    /// New shared memory for an operand of a product, with room for what products read beyond the tile.
+    pub(super) fn operand_slot(&mut self, value: ValueId, slots: u32) -> Slot {
+        let [rows, columns] = self.places.matrix(value);
+        let mut extents = [rows, columns];
+        let work = self.places.work;
+        for dot in self.places.products_of(value) {
+            let (unit, _) = self.places.unit(dot);
+            let [m, n, k] = unit.shape();
+            let wide = |extent: u32, fragment: u32, warps: u32| extent.next_multiple_of(fragment * warps);
+            let (right, transposed) = self.places.behind_transposes(dot.operands[1]);
+            let needed = match right == value {
+                true if transposed => [wide(rows, n, work.columns), columns.next_multiple_of(k)],
+                true => [rows.next_multiple_of(k), wide(columns, n, work.columns)],
+                false => [wide(rows, m, work.rows), columns.next_multiple_of(k)],
+            };
+            extents = [extents[0].max(needed[0]), extents[1].max(needed[1])];
+        }
+        let elem = self.places.elem(value);
+        let name = match self.places.loaded(value) {
+            Some(inst) => self.tensor_name(inst),
+            None => "tile".to_string(),
+        };
+        let buffer = self.buffer(format!("{name}{}", value.0), elem, extents, slots);
+        Slot { buffer, at: None, ahead: 0 }
+    }
+
+    fn tensor_name(&self, load: &Inst) -> String {
+        let mut view = load.operands[0];
+        while let Some(inst) = self.places.inst(view) {
+            view = inst.operands[0];
+        }
+        let param = self.places.kernel.params.iter().find(|p| p.value == view);
+        param.map_or("tile".to_string(), |p| format!("{}_", p.name))
+    }
+
+    /// Writes registers to shared memory; what products read beyond the tile is zero.
+    fn put(&mut self, to: &Slot, from: FragmentId) {
+        let padded = self.program.buffers[to.buffer.index()].extents != self.program.fragments[from.index()].extents;
+        if padded {
+            self.steps.push(Step::Clear(to.clone()));
+        }
+        self.steps.push(Step::Put { to: to.clone(), from });
+    }
+
+    /// For each result of a branch that lives in shared memory, the place where both ways leave it.
+    pub(super) fn shared_results(&mut self, inst: &'k Inst, ways: [RegionId; 2]) -> Lowered<Vec<Option<Slot>>> {
+        let mut places = Vec::new();
+        for (n, &result) in inst.results.iter().enumerate() {
+            if !matches!(self.places.home(result), Home::Shared) {
+                places.push(None);
+                continue;
+            }
+            let yielded = ways.map(|way| self.places.kernel.regions[way.index()].yields[n]);
+            // One way often leaves a tile as it was: the other changes it where it lies.
+            let there = yielded.iter().find_map(|value| self.slots.get(value).cloned());
+            let slot = match there {
+                Some(slot) => slot,
+                None => self.operand_slot(result, 1),
+            };
+            self.slots.insert(result, slot.clone());
+            places.push(Some(slot));
+        }
+        Ok(places)
+    }
+
+    /// Leaves a value in shared memory where the result of a branch is expected.
+    pub(super) fn put_in_place(&mut self, value: ValueId, slot: &Slot) -> Lowered<()> {
+        if self.slots.get(&value) == Some(slot) {
+            return Ok(());
+        }
+        let layout = self.computed_layout(value);
+        let from = self.in_some_layout(value, &layout)?;
+        self.flush();
+        self.put(slot, from);
+        Ok(())
+    }
+}
+
+impl crate::gpu::place::Places<'_> {
+    /// Whether the one use of a product adds it to something else, in the same region.
+    fn is_added(&self, product: ValueId) -> bool {
+        let (1, Some((region, at))) = (self.uses(product), self.user(product)) else { return false };
+        let defined = self.kernel.values[product.index()].region;
+        let user = &self.kernel.regions[region.index()].insts[at];
+        region == defined && matches!(user.op, Op::Elementwise(Elementwise::Add))
+    }
+
+    /// The products that a value is an operand of, through transposes on the right.
+    fn products_of(&self, value: ValueId) -> impl Iterator<Item = &Inst> {
+        let insts = self.kernel.regions.iter().flat_map(|r| &r.insts);
+        insts.filter(move |i| {
+            matches!(i.op, Op::Matmul(Matmul::Dot))
+                && (i.operands[0] == value || self.behind_transposes(i.operands[1]).0 == value)
+        })
+    }
+
+    /// Whether products take a value from the left.
+    fn is_left_operand(&self, value: ValueId) -> bool {
+        self.products_of(value).any(|dot| dot.operands[0] == value)
+    }
+
+    /// Whether a transpose is only read as the right operand of products, which take it as it lies.
+    pub fn is_absorbed(&self, inst: &Inst) -> bool {
+        let absorbed = |value: ValueId| {
+            let insts = || self.kernel.regions.iter().flat_map(|r| &r.insts);
+            let right = |i: &&Inst| matches!(i.op, Op::Matmul(Matmul::Dot)) && i.operands[1] == value;
+            insts().filter(right).count() as u32 == self.uses(value)
+        };
+        matches!(inst.op, Op::ShapeOp(ShapeOp::Transpose)) && inst.results.iter().all(|&r| absorbed(r))
+    }
+}

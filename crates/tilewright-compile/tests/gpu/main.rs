@@ -1,0 +1,4 @@
+//! The GPU printer, its barriers and its plan of shared memory, on programs built by hand.
+
+mod print;
+mod programs;
