@@ -62,8 +62,8 @@ impl<'k> Lowering<'_, 'k> {
             }
             Home::Uniform | Home::View | Home::Virtual | Home::Shared => DotOperand::Shared(self.slot_of(a)?),
         };
-        let (b, transposed) = self.places.behind_transposes(b);
-        let b = self.slot_of(b)?;
+        let (right, transposed) = self.places.behind_transposes(b);
+        let b = self.slot_of(right)?;
         let sum = match start {
             Some(value) => {
                 let from = self.fragment_in(value, &layout)?;
@@ -80,6 +80,12 @@ impl<'k> Lowering<'_, 'k> {
         self.settle();
         let depth = k.next_multiple_of(unit.shape()[2]);
         self.steps.push(Step::Dot(Dot { unit, elem, sum, a, b, transposed, depth }));
+        if self.refill.as_ref().is_some_and(|refill| {
+            let here = self.places.kernel.values[result.index()].region == refill.body;
+            here && refill.value == right && self.places.products_of(right).count() == 1
+        }) {
+            self.refill_now()?;
+        }
         Ok(sum)
     }
 
