@@ -94,9 +94,9 @@ pub enum CliError {
     #[error("device `{device}` is absent: {reason}")]
     AbsentDevice {
         /// The device's name.
-        device: &'static str,
-        /// Why.
-        reason: &'static str,
+        device: String,
+        /// Why, and what to do.
+        reason: String,
     },
     /// An output that cannot be written.
     #[error("cannot write {}: {reason}", path.display())]

@@ -1,18 +1,13 @@
 // The Metal Shading Language as far as rendered kernels use it, for a C++ compiler on the CPU.
 #pragma once
+#define TILEWRIGHT_SHARED __attribute__((address_space(3)))
 #include "warp.h"
 
 #define kernel extern "C"
 #define thread
-#ifdef TILEWRIGHT_FLAT_MEMORY // sanitizers look only at pointers without an address space
-#define device
-#define constant const
-#define threadgroup
-#else
 #define device __attribute__((address_space(1)))
 #define constant __attribute__((address_space(2))) const
 #define threadgroup __attribute__((address_space(3)))
-#endif
 
 typedef _Float16 half;
 typedef __bf16 bfloat;
