@@ -65,7 +65,7 @@ pub(crate) struct CudaPipeline {
 
 impl CudaPipeline {
     pub fn new(device: &CudaDevice, kernel: &Kernel) -> Result<CudaPipeline, LaunchError> {
-        let kernel = tilewright_compile::pass::run(kernel.clone(), None)?;
+        let kernel = tilewright_compile::pass::run_gpu(kernel.clone(), None)?;
         let facts = likely(&kernel);
         let views = kernel.params.iter().filter(|p| matches!(kernel.ty(p.value), Type::View { .. })).count();
         let first = Arc::new(Module::new(device, &kernel, views, facts)?);
