@@ -64,11 +64,19 @@ impl Printer<'_> {
         for (axis, place) in address.axes.iter().enumerate() {
             let index = self.uniform(&place.index);
             let [first, last] = [self.expr(&place.first), self.expr(&place.last)];
-            if !(first.value.is_some_and(|first| first <= 0.0) && self.natural(&place.index)) {
-                checks.push(Text::compare(&index, ">=", &first));
-            }
-            if !matches!((index.value, last.value), (Some(index), Some(last)) if index < last) {
+            let from_zero = first.value.is_some_and(|first| first <= 0.0);
+            let plain = matches!(place.index, Expr::Row | Expr::Column) || index.value.is_some();
+            if from_zero && !plain {
+                // What is below zero, or past the largest number and so below zero too, is larger than any length.
+                let [index, last] = [&index, &last].map(|x| Text::atom(format!("(unsigned){}", x.tight())));
                 checks.push(Text::compare(&index, "<", &last));
+            } else {
+                if !(from_zero && self.natural(&place.index)) {
+                    checks.push(Text::compare(&index, ">=", &first));
+                }
+                if !matches!((index.value, last.value), (Some(index), Some(last)) if index < last) {
+                    checks.push(Text::compare(&index, "<", &last));
+                }
             }
             if unit && axis + 1 == address.axes.len() {
                 offset = offset.plus(&index);
