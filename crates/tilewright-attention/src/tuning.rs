@@ -47,7 +47,7 @@ const TABLE: [Row; 3] = [
 pub(crate) fn merged_at_once(splits: usize, device: DeviceKind) -> usize {
     match device {
         DeviceKind::Cpu | DeviceKind::Interp => 8,
-        DeviceKind::Cuda => splits.checked_next_power_of_two().unwrap_or(usize::MAX).clamp(2, 32),
+        DeviceKind::Cuda | DeviceKind::Metal => splits.checked_next_power_of_two().unwrap_or(usize::MAX).clamp(2, 32),
     }
 }
 
@@ -68,7 +68,8 @@ pub(crate) fn choose(shape: &Extents, q: Elem, cache: &Format, device: DeviceKin
             let (schedule, reason) = choose_cpu(shape, cache);
             Choice { schedule, work: None, reason }
         }
-        DeviceKind::Cuda => gpu::choose(shape, q, cache),
+        DeviceKind::Cuda => gpu::choose(shape, q, cache, gpu::CUDA),
+        DeviceKind::Metal => gpu::choose(shape, q, cache, gpu::METAL),
     }
 }
 

@@ -1,8 +1,8 @@
-//! The tile shapes of GPUs, and how their threads share the work.
+//! The tile shapes of GPUs, a table for each kind, and how their threads share the work.
 
-use super::{Choice, MAX_VERIFY, packed_heads, whole_pages};
+use super::{Choice, MAX_VERIFY, packed_heads};
 use crate::attention::Extents;
-use crate::cache::Format;
+use crate::cache::{Format, Placement};
 use tilewright_ir::{Elem, Schedule, Work};
 
 /// What a row is for.
@@ -14,8 +14,8 @@ enum Phase {
     Few,
 }
 
-/// One row of the table: problems with at most these dims and rows.
-struct Row {
+/// One row of a table: problems with at most these dims and rows.
+pub(super) struct Row {
     phase: Phase,
     /// Bytes of an element of q: 2 goes to matrix units.
     bytes: usize,
@@ -36,7 +36,7 @@ const fn row(phase: Phase, bytes: usize, max_dim: usize, rows: u32, keys: u32, w
 const ANY: usize = usize::MAX;
 
 /// The first row that fits counts; the last number of rows of each kind takes all above.
-const TABLE: &[Row] = &[
+pub(super) const CUDA: &[Row] = &[
     row(Phase::Prefill, 2, 64, 128, 64, [4, 1, 2, 2]),
     row(Phase::Prefill, 2, 128, 128, 32, [4, 1, 2, 2]),
     row(Phase::Prefill, 2, 256, 128, 32, [8, 1, 2, 1]),
@@ -59,8 +59,26 @@ const TABLE: &[Row] = &[
     row(Phase::Few, 4, ANY, 32, 16, [2, 4, 1, 1]),
 ];
 
+/// The same for Metal, whose threadgroups have 32 KiB: a tile of queries, one of keys and one of values lie there. f32 with dims
+/// above 256 does not fit.
+pub(super) const METAL: &[Row] = &[
+    row(Phase::Prefill, 2, 128, 32, 32, [4, 1, 1, 1]),
+    row(Phase::Prefill, 2, 256, 16, 16, [2, 2, 1, 1]),
+    row(Phase::Prefill, 2, ANY, 8, 8, [1, 4, 1, 1]),
+    row(Phase::Prefill, 4, 64, 32, 32, [4, 1, 1, 1]),
+    row(Phase::Prefill, 4, 128, 16, 16, [2, 2, 1, 1]),
+    row(Phase::Prefill, 4, ANY, 8, 8, [1, 4, 1, 1]),
+    row(Phase::Few, 2, 128, 8, 32, [1, 4, 1, 1]),
+    row(Phase::Few, 2, 128, 32, 32, [4, 1, 1, 1]),
+    row(Phase::Few, 2, 256, 16, 16, [2, 2, 1, 1]),
+    row(Phase::Few, 2, ANY, 8, 8, [1, 4, 1, 1]),
+    row(Phase::Few, 4, 64, 32, 32, [4, 1, 1, 1]),
+    row(Phase::Few, 4, 128, 16, 16, [2, 2, 1, 1]),
+    row(Phase::Few, 4, ANY, 8, 8, [1, 4, 1, 1]),
+];
+
 /// What serves a problem; `q` is the element type of the queries.
-pub(super) fn choose(shape: &Extents, q: Elem, cache: &Format) -> Choice {
+pub(super) fn choose(shape: &Extents, q: Elem, cache: &Format, table: &[Row]) -> Choice {
     let dim = shape.head_dim.max(shape.value_dim);
     let needed = u32::try_from(shape.q_len.max(1).next_power_of_two()).unwrap_or(u32::MAX);
     let few = shape.q_len <= MAX_VERIFY;
@@ -68,12 +86,24 @@ pub(super) fn choose(shape: &Extents, q: Elem, cache: &Format) -> Choice {
     let group = u32::try_from(shape.q_heads / shape.kv_heads).unwrap_or(u32::MAX);
     let wanted = if few { group.saturating_mul(needed) } else { needed };
     let fits = |row: &&Row| row.phase == phase && row.bytes == q.bytes() && dim <= row.max_dim;
-    let rows = || TABLE.iter().filter(fits);
-    let row = rows().find(|row| wanted <= row.rows).or(rows().last()).unwrap_or(&TABLE[0]); // every kind has a row
+    let rows = || table.iter().filter(fits);
+    let row = rows().find(|row| wanted <= row.rows).or(rows().last()).unwrap_or(&table[0]); // every kind has a row
     let queries = needed.min(row.rows);
     let heads = if few { packed_heads(group as usize, queries, row.rows) } else { 1 };
-    let schedule = Schedule { heads, queries, keys: whole_pages(row.keys, cache) };
+    let schedule = Schedule { heads, queries, keys: of_pages(row.keys, cache) };
     let dims = if row.max_dim == ANY { "any dims".to_string() } else { format!("dims up to {}", row.max_dim) };
     let reason = format!("GPU table row for {dims}, {} rows", row.rows);
     Choice { schedule, work: Some(row.work), reason }
+}
+
+/// A tile of keys is whole pages, or a whole part of one where that has more keys.
+fn of_pages(keys: u32, cache: &Format) -> u32 {
+    match cache.placement {
+        Placement::Contiguous | Placement::Ring => keys,
+        Placement::Paged { page_size } => {
+            let page = page_size as u32; // at most 256
+            let part = (1..=keys).rev().find(|keys| page.is_multiple_of(*keys)).unwrap_or(1);
+            (keys / page * page).max(part)
+        }
+    }
 }
