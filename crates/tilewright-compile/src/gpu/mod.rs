@@ -1,16 +1,22 @@
 //! From tile IR to the source of one GPU kernel: passes that place tiles in registers and shared memory and order the threads,
 //! and one printer of C-family source with a CUDA and a Metal dialect.
 
+pub mod barriers;
 pub mod layout;
 mod lower;
 mod place;
+pub mod print;
 pub mod program;
+pub mod shared;
 mod source;
 pub mod unit;
 
 pub use lower::Unsupported;
 pub use source::{Access16, Argument, ArgumentSlot, Arguments, Dialect, Source};
 
+use place::Places;
+use program::Program;
+use thiserror::Error;
 use tilewright_ir::{Kernel, Work};
 
 /// What a GPU has, as far as compiling needs to know.
@@ -24,15 +30,44 @@ pub struct Target {
     pub shared_bytes: u32,
 }
 
-/// The program of a kernel that has run through the passes, before shared memory is planned.
-pub fn lower(kernel: &Kernel, target: &Target, facts: &[Access16]) -> Result<program::Program, Unsupported> {
-    let work = kernel.work.unwrap_or_else(|| work(kernel));
-    let places = place::Places::of(kernel, work, target.dialect);
-    lower::lower(&places, facts)
+/// Why there is no source of a kernel for a target.
+#[derive(Clone, PartialEq, Debug, Error)]
+pub enum CompileError {
+    /// What has no lowering yet.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+    /// Tiles that do not fit.
+    #[error(transparent)]
+    Shared(#[from] shared::TooMuchShared),
+    /// A bug of the compiler.
+    #[error("a bug of the compiler: {0}; please report it")]
+    Race(#[from] barriers::Race),
+}
+
+/// The source of a kernel that has run through [`pass::run_gpu`](crate::pass::run_gpu). `facts` has an entry for each view
+/// parameter, in order.
+///
+/// # Errors
+/// What no lowering exists for, by name, and tiles that need more shared memory than the target has.
+pub fn compile(kernel: &Kernel, target: &Target, facts: &[Access16]) -> Result<Source, CompileError> {
+    let program = program(kernel, target, facts)?;
+    Ok(print::render(&program, target.dialect, Arguments::of(kernel)))
+}
+
+/// The same before it is printed.
+///
+/// # Errors
+/// As [`compile`].
+pub fn program(kernel: &Kernel, target: &Target, facts: &[Access16]) -> Result<Program, CompileError> {
+    let places = Places::of(kernel, kernel.work.unwrap_or(WORK), target.dialect);
+    let mut program = lower::lower(&places, facts)?;
+    shared::plan(&mut program, target.shared_bytes)?;
+    barriers::insert(&mut program)?;
+    if cfg!(debug_assertions) {
+        barriers::check(&program)?;
+    }
+    Ok(program)
 }
 
 /// How the work is shared where the kernel does not say.
-fn work(kernel: &Kernel) -> Work {
-    let _ = kernel;
-    Work { rows: 4, columns: 1, stages: 2, blocks: 1 }
-}
+const WORK: Work = Work { rows: 4, columns: 1, stages: 2, blocks: 1 };

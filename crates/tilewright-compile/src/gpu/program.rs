@@ -191,8 +191,10 @@ pub enum Step {
     Load(Transfer),
     /// Registers into a tensor, inside its bounds.
     Store(Transfer),
-    /// Folds rows or columns.
+    /// Folds rows or columns as far as each warp holds them; where warps exchange, writes that to the buffer.
     Fold(Fold),
+    /// The second half of a fold that exchanges: folds what all warps wrote. A barrier stands between the two.
+    Combine(Fold),
     /// Registers into shared memory; what the buffer has beyond the tile stays as it is.
     Put {
         /// To.
@@ -293,7 +295,8 @@ pub struct Fold {
     pub axis: super::layout::Axis,
     /// The result, of the layout without that axis.
     pub to: FragmentId,
-    /// Shared memory where warps exchange what they found; `None` where one warp holds all.
+    /// Shared memory where warps exchange what they found; `None` where one warp holds all. A row for each warp along the
+    /// axis, and a column for each element of the result.
     pub exchange: Option<BufferId>,
 }
 

@@ -6,7 +6,7 @@ use crate::gpu::place::Home;
 use crate::gpu::program::{Copy, Dot, DotOperand, Expr, FragmentId, Slot, Step};
 use crate::gpu::source::Access16;
 use tilewright_ir::op::{Elementwise, Matmul, ShapeOp};
-use tilewright_ir::{Inst, Op, RegionId, ValueId};
+use tilewright_ir::{Elem, Inst, Op, RegionId, ValueId};
 
 impl<'k> Lowering<'_, 'k> {
     /// A product; one that is only added to something waits for that.
@@ -55,6 +55,8 @@ impl<'k> Lowering<'_, 'k> {
         let layout = unit.sum_layout(m, n, warps);
         let a = match self.places.home(a) {
             Home::Registers(_) => {
+                // The unit's operands are packed from f32 in any case: a cast to their type is part of that.
+                let a = self.places.rounded_from(a, elem).unwrap_or(a);
                 let fragment = self.fragment_in(a, &unit.sum_layout(m, k, warps))?;
                 DotOperand::Fragment(self.without_padding(fragment, k))
             }
@@ -65,14 +67,14 @@ impl<'k> Lowering<'_, 'k> {
         let sum = match start {
             Some(value) => {
                 let from = self.fragment_in(value, &layout)?;
-                let sum = self.fragment(tilewright_ir::Elem::F32, [m, n], layout);
+                let sum = self.fragment(Elem::F32, [m, n], layout);
                 self.flush();
                 self.steps.push(Step::Assign { to: sum, from });
                 sum
             }
             None => {
                 self.flush();
-                self.filled(tilewright_ir::Elem::F32, [m, n], &layout, Expr::Literal(tilewright_ir::Elem::F32, 0.0))
+                self.filled(Elem::F32, [m, n], &layout, Expr::Literal(Elem::F32, 0.0))
             }
         };
         self.settle();
@@ -253,13 +255,31 @@ impl crate::gpu::place::Places<'_> {
         self.products_of(value).any(|dot| dot.operands[0] == value)
     }
 
-    /// Whether a transpose is only read as the right operand of products, which take it as it lies.
+    /// The f32 tile that a value is the cast of, to the type that a unit takes.
+    fn rounded_from(&self, value: ValueId, elem: Elem) -> Option<ValueId> {
+        let inst = self.inst(value)?;
+        let from = *inst.operands.first()?;
+        let rounds = matches!(inst.op, Op::Elementwise(Elementwise::Cast { to }) if to == elem);
+        (rounds && self.elem(from) == Elem::F32 && matches!(self.home(from), Home::Registers(_))).then_some(from)
+    }
+
+    /// Whether products take what an instruction would make as it was before: a transpose on the right, as it lies; a cast on
+    /// the left, as it is packed.
     pub fn is_absorbed(&self, inst: &Inst) -> bool {
-        let absorbed = |value: ValueId| {
-            let insts = || self.kernel.regions.iter().flat_map(|r| &r.insts);
-            let right = |i: &&Inst| matches!(i.op, Op::Matmul(Matmul::Dot)) && i.operands[1] == value;
-            insts().filter(right).count() as u32 == self.uses(value)
+        let [result] = inst.results[..] else { return false };
+        let side = match &inst.op {
+            Op::ShapeOp(ShapeOp::Transpose) => 1,
+            Op::Elementwise(Elementwise::Cast { to }) if matches!(self.home(result), Home::Registers(_)) => {
+                if self.rounded_from(result, *to).is_none() || !matches!(to, Elem::F16 | Elem::Bf16) {
+                    return false;
+                }
+                0
+            }
+            _ => return false,
         };
-        matches!(inst.op, Op::ShapeOp(ShapeOp::Transpose)) && inst.results.iter().all(|&r| absorbed(r))
+        let insts = self.kernel.regions.iter().flat_map(|r| &r.insts);
+        let taken = insts.filter(|i| matches!(i.op, Op::Matmul(Matmul::Dot)) && i.operands[side] == result);
+        let by_unit = |i: &Inst| side == 1 || self.unit(i).1 == self.elem(result);
+        taken.filter(|i| by_unit(i)).count() as u32 == self.uses(result)
     }
 }

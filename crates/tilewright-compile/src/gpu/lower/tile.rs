@@ -370,7 +370,11 @@ impl<'k> Lowering<'_, 'k> {
             let elem = if self.places.elem(result).is_float() { Elem::F32 } else { Elem::I32 };
             self.buffer(format!("fold{}", to.0), elem, [warps, layout.extent(other)], 1)
         });
-        self.steps.push(Step::Fold(Fold { op: op.clone(), from, axis, to, exchange }));
+        let fold = Fold { op: op.clone(), from, axis, to, exchange };
+        self.steps.push(Step::Fold(fold.clone()));
+        if exchange.is_some() {
+            self.steps.push(Step::Combine(fold));
+        }
         self.fragments.insert(result, to);
         Ok(())
     }

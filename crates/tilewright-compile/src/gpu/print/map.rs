@@ -1,0 +1,87 @@
+//! Elementwise steps.
+
+use super::Printer;
+use super::coordinates::{Register, wanted};
+use super::number::{Arithmetic, elementwise, held};
+use super::text::Text;
+use crate::gpu::program::{FragmentId, Map, MapOperand};
+use tilewright_ir::op::Elementwise;
+
+/// Longer expressions get a name of their own.
+const INLINE: usize = 48;
+
+impl Printer<'_> {
+    pub(super) fn map(&mut self, map: &Map) {
+        let Some(&(_, first)) = map.results.first() else { return };
+        let extents = self.program.fragments[first.index()].extents;
+        let register = self.registers(&map.layout, 1);
+        self.open_single(register);
+        let exprs = map.ops.iter().flat_map(|op| &op.operands).filter_map(|operand| match operand {
+            MapOperand::Expr(expr) => Some(expr),
+            MapOperand::Temporary(_) | MapOperand::Fragment(_) | MapOperand::Code(..) => None,
+        });
+        self.name_coordinates(&map.layout, register, wanted(exprs));
+        let mut temporaries: Vec<Text> = Vec::with_capacity(map.ops.len());
+        for (number, op) in map.ops.iter().enumerate() {
+            let operands: Vec<Text> = op
+                .operands
+                .iter()
+                .map(|operand| match operand {
+                    MapOperand::Temporary(number) => temporaries[*number as usize].clone(),
+                    MapOperand::Fragment(fragment) => {
+                        let at = self.lined_up(&map.layout, extents, *fragment, register);
+                        Text::atom(format!("{}[{}]", self.fragment(*fragment), at.text))
+                    }
+                    MapOperand::Expr(expr) => self.expr(expr),
+                    MapOperand::Code(fragment, bits) => self.code(*fragment, *bits, register),
+                })
+                .collect();
+            let value = elementwise(self.language, Arithmetic::Wrapping, &op.op, op.of, &operands);
+            let constant = matches!(op.op, Elementwise::Constant { .. });
+            let short = value.text.len() <= INLINE && map.results.len() == 1 && uses(map, number as u32) == 1;
+            temporaries.push(if constant || short {
+                value
+            } else {
+                self.out.line(format!("const {} t{number} = {};", held(op.elem), value.text));
+                Text::atom(format!("t{number}"))
+            });
+        }
+        for &(number, to) in &map.results {
+            let to = self.fragment(to);
+            self.out.line(format!("{to}[{}] = {};", register.plus(0).text, temporaries[number as usize].text));
+        }
+        self.close_single();
+    }
+
+    /// A code of the word that lines up: the codes of a word are neighbouring registers.
+    fn code(&self, words: FragmentId, bits: u8, register: Register) -> Text {
+        let (bits, codes) = (u32::from(bits), 32 / u32::from(bits));
+        let words = self.fragment(words);
+        let mask = Text::atom(format!("{}u", (1u64 << bits) - 1));
+        let (word, shift) = match register {
+            Register::At(at) => (Text::int(at / codes), Text::int(at % codes * bits)),
+            Register::Loop(_) => {
+                let r = Text::atom("r");
+                let code = Text::product(&r, '%', &Text::int(codes));
+                (Text::product(&r, '/', &Text::int(codes)), code.times(bits))
+            }
+        };
+        Text::infix(&Text::infix(&Text::atom(format!("{words}[{}]", word.text)), ">>", &shift), "&", &mask)
+    }
+
+    pub(super) fn assign(&mut self, to: FragmentId, from: FragmentId) {
+        let layout = &self.program.fragments[to.index()].layout;
+        let (to, from) = (self.fragment(to), self.fragment(from));
+        let register = self.registers(layout, 1);
+        let at = register.plus(0).text;
+        self.out.line(format!("{to}[{at}] = {from}[{at}];"));
+        self.end(register);
+    }
+}
+
+/// How often a temporary is read.
+fn uses(map: &Map, number: u32) -> usize {
+    let operands = map.ops.iter().flat_map(|op| &op.operands);
+    operands.filter(|operand| **operand == MapOperand::Temporary(number)).count()
+        + map.results.iter().filter(|(result, _)| *result == number).count()
+}

@@ -1,0 +1,157 @@
+//: infinity
+__device__ __forceinline__ float infinity() { return __int_as_float(0x7f800000); }
+//: not_a_number
+__device__ __forceinline__ float not_a_number() { return __int_as_float(0x7fc00000); }
+//: exp2_fast
+// 2 to the power of x, within 2 units in the last place.
+__device__ __forceinline__ float exp2_fast(float x) {
+#ifdef TILEWRIGHT_HARNESS
+    return exp2f(x);
+#else
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#endif
+}
+//: add_i32
+__device__ __forceinline__ int add_i32(int a, int b) { return (int)((unsigned)a + (unsigned)b); }
+//: sub_i32
+__device__ __forceinline__ int sub_i32(int a, int b) { return (int)((unsigned)a - (unsigned)b); }
+//: mul_i32
+__device__ __forceinline__ int mul_i32(int a, int b) { return (int)((unsigned)a * (unsigned)b); }
+//: abs_i32
+__device__ __forceinline__ int abs_i32(int a) { return a < 0 ? (int)(0u - (unsigned)a) : a; }
+//: div_i32
+__device__ __forceinline__ int div_i32(int a, int b) {
+    return b == 0 ? 0 : b == -1 ? (int)(0u - (unsigned)a) : a / b;
+}
+//: rem_i32
+__device__ __forceinline__ int rem_i32(int a, int b) { return b == 0 || b == -1 ? 0 : a % b; }
+//: div_u32
+__device__ __forceinline__ unsigned div_u32(unsigned a, unsigned b) { return b == 0u ? 0u : a / b; }
+//: rem_u32
+__device__ __forceinline__ unsigned rem_u32(unsigned a, unsigned b) { return b == 0u ? 0u : a % b; }
+//: to_i32
+// Towards zero; saturates, and NaN becomes 0.
+__device__ __forceinline__ int to_i32(float x) {
+    return x != x ? 0 : x >= 2147483648.0f ? 2147483647 : x < -2147483648.0f ? -2147483647 - 1 : (int)x;
+}
+//: to_u32
+__device__ __forceinline__ unsigned to_u32(float x) {
+    return !(x > 0.0f) ? 0u : x >= 4294967296.0f ? 4294967295u : (unsigned)x;
+}
+//: to_i8
+__device__ __forceinline__ int to_i8(float x) { return x != x ? 0 : (int)fminf(fmaxf(x, -128.0f), 127.0f); }
+//: to_u8
+__device__ __forceinline__ unsigned to_u8(float x) { return !(x > 0.0f) ? 0u : (unsigned)fminf(x, 255.0f); }
+//: round_f16
+__device__ __forceinline__ float round_f16(float x) { return __half2float(__float2half(x)); }
+//: round_bf16
+__device__ __forceinline__ float round_bf16(float x) { return __bfloat162float(__float2bfloat16(x)); }
+//: low_f16
+__device__ __forceinline__ float low_f16(unsigned word) { return __half2float(__ushort_as_half((unsigned short)word)); }
+//: high_f16
+__device__ __forceinline__ float high_f16(unsigned word) {
+    return __half2float(__ushort_as_half((unsigned short)(word >> 16)));
+}
+//: low_bf16
+__device__ __forceinline__ float low_bf16(unsigned word) { return __uint_as_float(word << 16); }
+//: high_bf16
+__device__ __forceinline__ float high_bf16(unsigned word) { return __uint_as_float(word & 0xffff0000u); }
+//: pack_f16
+__device__ __forceinline__ unsigned pack_f16(float low, float high) {
+#ifdef TILEWRIGHT_HARNESS
+    return (unsigned)__half_as_ushort(__float2half(low)) | (unsigned)__half_as_ushort(__float2half(high)) << 16;
+#else
+    unsigned word;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+    return word;
+#endif
+}
+//: pack_bf16
+__device__ __forceinline__ unsigned pack_bf16(float low, float high) {
+#ifdef TILEWRIGHT_HARNESS
+    return (unsigned)__bfloat16_as_ushort(__float2bfloat16(low)) |
+           (unsigned)__bfloat16_as_ushort(__float2bfloat16(high)) << 16;
+#else
+    unsigned word;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+    return word;
+#endif
+}
+//: pack_8
+__device__ __forceinline__ unsigned pack_8(unsigned a, unsigned b, unsigned c, unsigned d) {
+    return (a & 0xffu) | (b & 0xffu) << 8 | (c & 0xffu) << 16 | d << 24;
+}
+//: shared_address
+#ifndef TILEWRIGHT_HARNESS
+__device__ __forceinline__ unsigned shared_address(const void* at) { return (unsigned)__cvta_generic_to_shared(at); }
+#endif
+//: ldmatrix_x4
+// Four 8x8 matrices of 16-bit elements; lanes 8i to 8i + 7 give the rows of matrix i.
+#ifndef TILEWRIGHT_HARNESS
+__device__ __forceinline__ void ldmatrix_x4(unsigned* r, const void* row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(row)) : "memory");
+}
+#endif
+//: ldmatrix_x4_trans
+#ifndef TILEWRIGHT_HARNESS
+__device__ __forceinline__ void ldmatrix_x4_trans(unsigned* r, const void* row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(row)) : "memory");
+}
+#endif
+//: ldmatrix_x2
+#ifndef TILEWRIGHT_HARNESS
+__device__ __forceinline__ void ldmatrix_x2(unsigned* r, const void* row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
+                 : "=r"(r[0]), "=r"(r[1]) : "r"(shared_address(row)) : "memory");
+}
+#endif
+//: ldmatrix_x2_trans
+#ifndef TILEWRIGHT_HARNESS
+__device__ __forceinline__ void ldmatrix_x2_trans(unsigned* r, const void* row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
+                 : "=r"(r[0]), "=r"(r[1]) : "r"(shared_address(row)) : "memory");
+}
+#endif
+//: mma_m16n8k16_f16
+// c += a * b.
+#ifndef TILEWRIGHT_HARNESS
+__device__ __forceinline__ void mma_m16n8k16_f16(float* c, const unsigned* a, const unsigned* b) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+#endif
+//: mma_m16n8k16_bf16
+// c += a * b.
+#ifndef TILEWRIGHT_HARNESS
+__device__ __forceinline__ void mma_m16n8k16_bf16(float* c, const unsigned* a, const unsigned* b) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+#endif
+//: cp_async_16
+// 16 bytes to shared memory, asynchronously; zeros where not valid, and then the source is not read.
+#ifndef TILEWRIGHT_HARNESS
+__device__ __forceinline__ void cp_async_16(void* shared, const void* global, bool valid) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+                 :: "r"(shared_address(shared)), "l"(__cvta_generic_to_global(global)), "r"(valid ? 16 : 0) : "memory");
+}
+#endif
+//: cp_async_commit
+#ifndef TILEWRIGHT_HARNESS
+__device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+#endif
+//: cp_async_wait
+// Waits until at most N groups of this thread's copies are under way.
+#ifndef TILEWRIGHT_HARNESS
+template <int N> __device__ __forceinline__ void cp_async_wait() {
+    asm volatile("cp.async.wait_group %0;" :: "n"(N) : "memory");
+}
+#endif
