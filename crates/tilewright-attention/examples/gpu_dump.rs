@@ -27,14 +27,29 @@ fn main() {
             }
         }
         let entry = library.find(kernel).unwrap();
-        let text = match (entry.complete)(text) { Ok(t) => t, Err(e) => { println!("{name}: {e}"); continue } };
-        let mut kernel = match entry.spec.trace(&text) { Ok(k) => run_gpu(k, None).unwrap(), Err(e) => { println!("{name}: {e:?}"); continue } };
+        let text = match (entry.complete)(text) {
+            Ok(t) => t,
+            Err(e) => {
+                println!("{name}: {e}");
+                continue;
+            }
+        };
+        let mut kernel = match entry.spec.trace(&text) {
+            Ok(k) => run_gpu(k, None).unwrap(),
+            Err(e) => {
+                println!("{name}: {e:?}");
+                continue;
+            }
+        };
         kernel.work = work;
         let views = kernel.params.iter().filter(|p| matches!(kernel.ty(p.value), Type::View { .. })).count();
         let target = Target { dialect, compute: 90, shared_bytes: 227 << 10 };
         let source = match compile(&kernel, &target, &vec![Access16::Aligned; views]) {
             Ok(s) => s,
-            Err(e) => { println!("{name}: {e}"); continue }
+            Err(e) => {
+                println!("{name}: {e}");
+                continue;
+            }
         };
         std::fs::write(format!("{dir}/{name}.cu"), &source.text).unwrap();
         let params: Vec<String> = source.arguments.params.iter().map(|p| match p.slot {

@@ -104,6 +104,18 @@ impl Formula {
         found.ok_or_else(|| FormulaError::Missing { name: self.write(&Plain) })
     }
 
+    /// Calls `see` with it and all its parts.
+    pub fn walk(&self, see: &mut dyn FnMut(&Formula)) {
+        see(self);
+        match self {
+            Formula::Constant(_) | Formula::Value(_) | Formula::Number(_) | Formula::Axis(..) => {}
+            Formula::CeilDiv(a, b) | Formula::Div(a, b) | Formula::Mul(a, b) | Formula::Min(a, b) => {
+                a.walk(see);
+                b.walk(see);
+            }
+        }
+    }
+
     /// Its text: function calls, `*` and `/`, with parentheses around what is not atomic.
     pub fn write(&self, notation: &dyn Notation) -> String {
         let atom = |formula: &Formula| match formula {

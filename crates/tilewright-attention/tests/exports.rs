@@ -91,18 +91,6 @@ fn a_formula_without_a_value_says_what_is_wrong() {
     assert_eq!(past, Err(FormulaError::Missing { name: "q.shape[4]".to_string() }));
 }
 
-/// Calls `see` with a formula and all its parts.
-fn walk(formula: &Formula, see: &mut dyn FnMut(&Formula)) {
-    see(formula);
-    match formula {
-        Formula::Constant(_) | Formula::Value(_) | Formula::Number(_) | Formula::Axis(..) => {}
-        Formula::CeilDiv(a, b) | Formula::Div(a, b) | Formula::Mul(a, b) | Formula::Min(a, b) => {
-            walk(a, see);
-            walk(b, see);
-        }
-    }
-}
-
 /// Traces every specialisation of an entry's export and holds the export's names against the kernel's parameters.
 fn check_names(entry: &KernelEntry, export: &Export, wanted: &Wanted) {
     let all = (export.specialise)(wanted);
@@ -122,7 +110,7 @@ fn check_names(entry: &KernelEntry, export: &Export, wanted: &Wanted) {
             scalar || export.numbers.iter().any(|(number, _)| *number == name)
         };
         export.grid.iter().for_each(|formula| {
-            walk(formula, &mut |part| {
+            formula.walk(&mut |part| {
                 let known = match part {
                     Formula::Value(name) => text.get(*name).is_some_and(|value| value.parse::<usize>().is_ok()),
                     Formula::Number(name) => given(name),
