@@ -11,7 +11,7 @@ mod swift;
 
 use crate::error::CliError;
 use crate::output::{self, BAD, FAINT, GOOD, OutputFile, Progress, paint};
-use kernel::{Built, Settings};
+use kernel::Built;
 use machine::Nvrtc;
 use manifest::{Absent, Artefact, Manifest};
 use serde::Serialize;
@@ -120,17 +120,16 @@ pub fn run(args: &Args, library: &Library) -> Result<(), CliError> {
         Some(emit) => Some(Nvrtc::load(emit.name())?),
         None => None,
     };
-    let selected = select::select(args, library)?;
-    let settings = Settings::new(args)?;
+    let selected = select::select(args, &kernel::targets(args)?, library)?;
     make_folder(&args.output)?;
 
     let (mut kernels, mut absent, mut files) = (Vec::new(), Vec::new(), Files::new(&args.output));
     let progress = Progress::new("building", selected.len());
     for of in &selected {
-        match Built::new(of, &settings) {
+        match Built::new(of, !args.any_layout) {
             Ok(mut built) => {
                 for emit in args.emit.iter().copied() {
-                    let Some(dialect) = emit.dialect() else { continue };
+                    let Some(dialect) = emit.dialect().filter(|dialect| of.is_for(*dialect)) else { continue };
                     let file = format!("{}.{}", of.name, emit.extension());
                     let made = built.source(dialect).and_then(|source| {
                         let bytes = match (emit, &nvrtc) {
@@ -147,20 +146,17 @@ pub fn run(args: &Args, library: &Library) -> Result<(), CliError> {
                         Err(reason) => absent.push(Absent { name: of.name.clone(), emit, reason }),
                     }
                 }
+                // Without a Metal source there is no struct; one line says so.
                 if emit(Emit::Swift)
+                    && !emit(Emit::Msl)
+                    && of.is_for(Dialect::Msl)
                     && let Err(reason) = built.source(Dialect::Msl)
                 {
                     absent.push(Absent { name: of.name.clone(), emit: Emit::Swift, reason });
                 }
                 kernels.push(built);
             }
-            Err(reason) => {
-                absent.extend(args.emit.iter().map(|&emit| Absent {
-                    name: of.name.clone(),
-                    emit,
-                    reason: reason.clone(),
-                }));
-            }
+            Err(reason) => absent.push(Absent { name: of.name.clone(), emit: Emit::Manifest, reason }),
         }
         progress.step();
     }

@@ -22,7 +22,7 @@ pub struct Export {
     pub specialise: fn(&Wanted) -> Vec<SpecText>,
 }
 
-/// The element types and head dims of an export.
+/// What an export is for: element types, head dims, and what the GPU has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Wanted {
     /// Of q and o.
@@ -33,6 +33,8 @@ pub struct Wanted {
     pub head_dim: usize,
     /// Last axis of v and o.
     pub value_dim: usize,
+    /// Bytes of shared memory that a block (threadgroup) may have.
+    pub shared_bytes: usize,
 }
 
 impl Export {
@@ -184,7 +186,7 @@ fn decode_and_verify(wanted: &Wanted) -> Vec<SpecText> {
 }
 
 fn attention(wanted: &Wanted) -> SpecText {
-    let Wanted { q, kv, head_dim, value_dim } = wanted;
+    let Wanted { q, kv, head_dim, value_dim, .. } = wanted;
     let types_and_dims = text([("E", q), ("C", kv), ("head_dim", head_dim), ("value_dim", value_dim)]);
     with(types_and_dims, [("features", &"causal"), ("cache", &"dense")])
 }
@@ -200,13 +202,17 @@ fn codes(wanted: &Wanted) -> [String; 2] {
     [8, 4].map(|bits| format!("q{bits}g{group}"))
 }
 
-/// Queries and keys of a tile whose q, k, v and sum fit the registers and the shared memory of a GPU.
+/// The largest queries and keys of a tile whose q and two stages of k and v fit shared memory, their rows eight elements apart,
+/// and whose sum fits the registers; the smallest where none does, which the compiler refuses by name.
 fn tile(wanted: &Wanted) -> (usize, usize) {
-    match wanted.head_dim.max(wanted.value_dim) {
-        ..=128 => (64, 64),
-        129..=256 => (64, 32),
-        _ => (32, 16),
-    }
+    const TILES: [(usize, usize); 7] = [(64, 64), (64, 32), (32, 32), (64, 16), (32, 16), (32, 8), (16, 8)];
+    const MOST_SUMS: usize = 64 * 256;
+    let dim = wanted.head_dim.max(wanted.value_dim);
+    let row = (dim + 8) * wanted.q.bytes().max(wanted.kv.bytes());
+    let fits = |&&(queries, keys): &&(usize, usize)| {
+        row * (queries + 4 * keys) <= wanted.shared_bytes && queries * dim <= MOST_SUMS
+    };
+    TILES.iter().find(fits).copied().unwrap_or(TILES[TILES.len() - 1])
 }
 
 fn text<const N: usize>(values: [(&str, &dyn Display); N]) -> SpecText {

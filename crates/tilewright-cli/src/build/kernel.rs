@@ -11,13 +11,6 @@ use tilewright::lang::ir::Elem;
 use tilewright_compile::gpu::{self, Access16, Argument, ArgumentSlot, Arguments, Dialect, Source, Target};
 use tilewright_compile::pass;
 
-/// What all kernels of a run are compiled for.
-pub struct Settings {
-    targets: Vec<Target>,
-    /// Whether rows of whole 16 bytes may be taken to be aligned.
-    aligned: bool,
-}
-
 /// A kernel, its arguments and its sources.
 pub struct Built<'s> {
     pub selected: &'s Selected<'s>,
@@ -31,24 +24,29 @@ pub struct Built<'s> {
     pub artefacts: Vec<Artefact>,
 }
 
-impl Settings {
-    pub fn new(args: &Args) -> Result<Settings, CliError> {
-        let any = |of: &[Emit]| args.emit.iter().any(|emit| of.contains(emit));
-        let mut targets = Vec::new();
-        if any(&[Emit::Cuda, Emit::Ptx, Emit::Cubin]) {
-            let shared_bytes =
-                CUDA_SHARED.iter().find(|(compute, _)| *compute == args.compute).map(|(_, kib)| kib << 10);
-            let shared_bytes = shared_bytes.ok_or_else(|| CliError::Setting {
-                text: format!("--compute {}", args.compute),
-                wanted: CUDA_SHARED.map(|(compute, _)| compute.to_string()).join(", "),
-            })?;
-            targets.push(Target { dialect: Dialect::Cuda, compute: args.compute, shared_bytes });
-        }
-        if any(&[Emit::Msl, Emit::Swift]) {
-            targets.push(Target { dialect: Dialect::Msl, compute: 0, shared_bytes: METAL_SHARED });
-        }
-        Ok(Settings { targets, aligned: !args.any_layout })
+/// The GPUs that the flags ask for.
+///
+/// # Errors
+/// A compute capability that is unknown, and nothing but a manifest.
+pub fn targets(args: &Args) -> Result<Vec<Target>, CliError> {
+    let any = |of: &[Emit]| args.emit.iter().any(|emit| of.contains(emit));
+    let mut targets = Vec::new();
+    if any(&[Emit::Cuda, Emit::Ptx, Emit::Cubin]) {
+        let shared_bytes = CUDA_SHARED.iter().find(|(compute, _)| *compute == args.compute).map(|(_, kib)| kib << 10);
+        let shared_bytes = shared_bytes.ok_or_else(|| CliError::Setting {
+            text: format!("--compute {}", args.compute),
+            wanted: format!("one of {}", CUDA_SHARED.map(|(compute, _)| compute.to_string()).join(", ")),
+        })?;
+        targets.push(Target { dialect: Dialect::Cuda, compute: args.compute, shared_bytes });
     }
+    if any(&[Emit::Msl, Emit::Swift]) {
+        targets.push(Target { dialect: Dialect::Msl, compute: 0, shared_bytes: METAL_SHARED });
+    }
+    if targets.is_empty() {
+        let wanted = "something for it to describe: msl, swift, cuda, ptx or cubin".to_string();
+        return Err(CliError::Setting { text: "--emit manifest".to_string(), wanted });
+    }
+    Ok(targets)
 }
 
 /// Compute capabilities times ten, and the KiB of shared memory that a block may have.
@@ -59,20 +57,20 @@ const CUDA_SHARED: [(u32, u32); 10] =
 const METAL_SHARED: u32 = 32 << 10;
 
 impl<'s> Built<'s> {
-    /// Traces and compiles; else why that cannot be.
-    pub fn new(selected: &'s Selected<'s>, settings: &Settings) -> Result<Built<'s>, String> {
+    /// Traces and compiles; else why that cannot be. `aligned`: rows of whole 16 bytes may be taken to be aligned.
+    pub fn new(selected: &'s Selected<'s>, aligned: bool) -> Result<Built<'s>, String> {
         let text = selected.text.as_ref().map_err(ToString::to_string)?;
         let traced = selected.entry.spec.trace(text).map_err(|error| error.to_string())?;
         let mut kernel = pass::run_gpu(traced, None).map_err(|error| error.to_string())?;
         // Kernels of one Metal library need names of their own.
         kernel.name = selected.name.replace("__", "_").into();
         let arguments = Arguments::of(&kernel);
-        let facts = facts(selected, text, &arguments, settings);
+        let facts = facts(selected, text, &arguments, aligned);
         let compile = |target: &Target| {
             let source = gpu::compile(&kernel, target, &facts).map_err(|error| error.to_string());
             (dialect_name(target.dialect), source)
         };
-        let sources = settings.targets.iter().map(compile).collect();
+        let sources = selected.targets.iter().map(compile).collect();
         Ok(Built { selected, text, arguments, facts, sources, artefacts: Vec::new() })
     }
 
@@ -140,7 +138,7 @@ fn shape(selected: &Selected<'_>, name: &str) -> Option<&'static [Formula]> {
 }
 
 /// Aligned are tensors whose rows are known to be whole 16 bytes.
-fn facts(selected: &Selected<'_>, text: &SpecText, arguments: &Arguments, settings: &Settings) -> Vec<Access16> {
+fn facts(selected: &Selected<'_>, text: &SpecText, arguments: &Arguments, aligned: bool) -> Vec<Access16> {
     let fact = |Argument { name, slot }: &Argument| {
         let ArgumentSlot::View { elem, .. } = *slot else { return None };
         let row = match shape(selected, name).and_then(<[_]>::last) {
@@ -148,7 +146,7 @@ fn facts(selected: &Selected<'_>, text: &SpecText, arguments: &Arguments, settin
             _ => None,
         };
         let whole = row.is_some_and(|row| (row * elem.bytes()).is_multiple_of(16));
-        Some(if whole && settings.aligned { Access16::Aligned } else { Access16::Any })
+        Some(if whole && aligned { Access16::Aligned } else { Access16::Any })
     };
     arguments.params.iter().filter_map(fact).collect()
 }

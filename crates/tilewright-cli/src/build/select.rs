@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use tilewright::attention::{AttentionError, Export, KernelEntry, Library, Wanted};
 use tilewright::lang::SpecText;
 use tilewright::prelude::Elem;
+use tilewright_compile::gpu::{Dialect, Target};
 
 /// One kernel with its values.
 pub struct Selected<'l> {
@@ -15,39 +16,51 @@ pub struct Selected<'l> {
     pub text: Result<SpecText, AttentionError>,
     /// Of its files, without extension.
     pub name: String,
+    /// What it is compiled for: tiles differ with what a GPU has.
+    pub targets: Vec<Target>,
+}
+
+impl Selected<'_> {
+    /// Whether it is compiled to this language.
+    pub fn is_for(&self, dialect: Dialect) -> bool {
+        self.targets.iter().any(|target| target.dialect == dialect)
+    }
 }
 
 /// The specialisations that the flags choose, in the order of the library.
 ///
 /// # Errors
 /// Flags that cannot be read, values that no kernel has, a filter that leaves nothing.
-pub fn select<'l>(args: &Args, library: &'l Library) -> Result<Vec<Selected<'l>>, CliError> {
-    let (wanted, settings) = (wanted(args)?, settings(args, library)?);
+pub fn select<'l>(args: &Args, targets: &[Target], library: &'l Library) -> Result<Vec<Selected<'l>>, CliError> {
+    let settings = settings(args, library)?;
+    let wanted = wanted(args)?;
     let mut all: Vec<Selected<'l>> = Vec::new();
     for entry in &library.entries {
         let Some(export) = &entry.export else { continue };
-        for mut text in wanted.iter().flat_map(export.specialise) {
-            let own = settings.iter().filter(|(name, _)| entry.spec.spec.iter().any(|(own, _)| own == name));
-            text.extend(own.map(|(name, value)| (name.clone(), value.clone())));
-            let completed = (entry.complete)(text.clone());
-            let name = name(entry, completed.as_ref().unwrap_or(&text));
-            if all.iter().all(|there| there.name != name) {
-                all.push(Selected { entry, export, text: completed, name });
+        let own = || settings.iter().filter(|(name, _)| entry.spec.spec.iter().any(|(own, _)| own == name));
+        for (wanted, target) in wanted.iter().flat_map(|wanted| targets.iter().map(move |target| (wanted, target))) {
+            for mut text in (export.specialise)(&Wanted { shared_bytes: target.shared_bytes as usize, ..*wanted }) {
+                text.extend(own().map(|(name, value)| (name.clone(), value.clone())));
+                let completed = (entry.complete)(text.clone());
+                let name = name(entry, completed.as_ref().unwrap_or(&text));
+                match all.iter_mut().find(|there| there.name == name) {
+                    Some(there) if there.targets.contains(target) => {}
+                    Some(there) => there.targets.push(*target),
+                    None => all.push(Selected { entry, export, text: completed, name, targets: vec![*target] }),
+                }
             }
         }
     }
-    if let Some(filter) = &args.filter {
-        let known: Vec<String> =
-            library.entries.iter().filter(|e| e.export.is_some()).map(|e| e.name().to_string()).collect();
-        all.retain(|selected| selected.name.contains(filter));
-        if all.is_empty() {
-            return Err(CliError::UnknownName { what: "kernel", name: filter.clone(), known });
-        }
+    let known = || library.entries.iter().filter(|entry| entry.export.is_some()).map(|entry| entry.name().to_string());
+    let filter = args.filter.as_deref().unwrap_or_default();
+    all.retain(|selected| selected.name.contains(filter));
+    match all.is_empty() {
+        true => Err(CliError::UnknownName { what: "kernel", name: filter.to_string(), known: known().collect() }),
+        false => Ok(all),
     }
-    Ok(all)
 }
 
-/// Types and head dims as the flags say.
+/// Types and head dims as the flags say; shared memory is the target's.
 fn wanted(args: &Args) -> Result<Vec<Wanted>, CliError> {
     let types = match &args.types {
         None => Export::TYPES.to_vec(),
@@ -61,7 +74,8 @@ fn wanted(args: &Args) -> Result<Vec<Wanted>, CliError> {
             dim.parse().ok().filter(|dim| (1..=tilewright::attention::MAX_HEAD_DIM).contains(dim))
         })?,
     };
-    let with = |(q, kv)| dims.iter().map(move |&(head_dim, value_dim)| Wanted { q, kv, head_dim, value_dim });
+    let with =
+        |(q, kv)| dims.iter().map(move |&(head_dim, value_dim)| Wanted { q, kv, head_dim, value_dim, shared_bytes: 0 });
     Ok(types.into_iter().flat_map(with).collect())
 }
 
