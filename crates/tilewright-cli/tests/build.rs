@@ -424,14 +424,14 @@ fn a_build_writes_what_it_can_and_says_what_it_cannot() {
 fn settings_types_and_layouts_choose_the_specialisation() {
     let folder = tempfile::tempdir().expect("a folder");
     let flags = ["attention_forward", "--types", "f32-f16", "--head-dims", "192-128", "--emit", "cuda,manifest"];
-    let more = ["--set", "features=causal+window(4096,0,0)", "--set=cache=paged(16)", "--set=keys=16", "--any-layout"];
+    let more = ["--set", "features=causal+softcap", "--set=cache=paged(16)", "--set=keys=16", "--any-layout"];
     let outcome = build(folder.path(), &[&flags[..], &more[..]].concat());
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     let manifest: Value = serde_json::from_str(&read(folder.path(), "manifest.json")).expect("JSON");
     let [kernel] = list(&manifest["kernels"]) else { panic!("{manifest}") };
     let name = text(&kernel["name"]);
     assert!(name.starts_with("attention_forward__f32_f16__h192_128__heads1_"), "{name}");
-    assert!(name.ends_with("keys16_causal_window_4096_0_0_paged_16_no_lse"), "{name}");
+    assert!(name.ends_with("keys16_causal_softcap_paged_16_no_lse"), "{name}");
     let tensors = || list(&kernel["parameters"]).iter().filter(|parameter| parameter["kind"] == "tensor");
     assert!(tensors().all(|tensor| tensor["aligned"] == false), "{kernel}");
     assert!(tensors().any(|tensor| tensor["name"] == "pages"), "{kernel}");
