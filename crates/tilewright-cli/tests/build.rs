@@ -75,7 +75,7 @@ fn a_build_has_prefill_both_decode_passes_verify_and_the_cache_kernels_in_cuda_m
             let digest: String = Sha256::digest(source.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
             assert_eq!(text(&artefact["sha256"]), digest, "{file}");
             assert_eq!(source.matches(&format!(" {}(", text(&artefact["entry"]))).count(), 1, "{file}");
-            assert!(number(&artefact["threads"]) % 32 == 0 && number(&artefact["threads"]) > 0, "{file}");
+            assert!(number(&artefact["threads"]).is_multiple_of(32) && number(&artefact["threads"]) > 0, "{file}");
             let group = (text(&kernel["kernel"]).to_string(), text(&artefact["emit"]).to_string());
             *seen.entry(group).or_insert(0) += 1;
         }
