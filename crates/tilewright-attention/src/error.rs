@@ -1,6 +1,7 @@
 //! What is refused, and why.
 
 use crate::cache::PAGE_SIZES;
+use crate::formula::FormulaError;
 use crate::quant::Group;
 use tilewright_ir::{Diagnostics, Elem, Schedule};
 use tilewright_runtime::{LaunchError, TensorError};
@@ -309,6 +310,9 @@ pub enum AttentionError {
     /// A tensor that cannot be made.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+    /// A launch of more programs than can be.
+    #[error(transparent)]
+    Grid(#[from] FormulaError),
     /// The device refused or failed.
     #[error(transparent)]
     Launch(#[from] LaunchError),

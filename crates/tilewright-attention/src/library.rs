@@ -3,6 +3,9 @@
 mod benches;
 mod cases;
 mod complete;
+mod exports;
+
+pub use exports::{Export, Wanted};
 
 use crate::cases::{Case, TestCase};
 use crate::error::AttentionError;
@@ -54,10 +57,12 @@ pub struct KernelEntry {
     pub cases: fn() -> Vec<TestCase>,
     /// Benchmark cases.
     pub benches: fn() -> Vec<Case>,
+    /// How it is exported ahead of time, if it is.
+    pub export: Option<Export>,
 }
 
 impl KernelEntry {
-    /// A kernel that can be inspected: no cases, and every specialisation value must be given.
+    /// A kernel that can be inspected: no cases, no export, and every specialisation value must be given.
     pub const fn new(spec: &'static SpecEntry, summary: &'static str) -> KernelEntry {
         KernelEntry {
             spec,
@@ -68,6 +73,7 @@ impl KernelEntry {
             schedules: &[],
             cases: Vec::new,
             benches: Vec::new,
+            export: None,
         }
     }
 
@@ -106,6 +112,7 @@ const FORWARD: KernelEntry = KernelEntry {
     ],
     cases: cases::forward,
     benches: benches::forward,
+    export: Some(exports::FORWARD),
     ..KernelEntry::new(&ATTENTION_FORWARD, "attention in one pass over the keys, any features and cache format")
 };
 
@@ -117,6 +124,7 @@ const SPLIT: KernelEntry = KernelEntry {
     head_dims: &HEAD_DIMS,
     cases: cases::split,
     benches: benches::split,
+    export: Some(exports::SPLIT),
     ..KernelEntry::new(&ATTENTION_SPLIT, "")
 };
 
@@ -126,6 +134,7 @@ const MERGE: KernelEntry = KernelEntry {
     types: &TYPES,
     head_dims: &HEAD_DIMS,
     cases: cases::merge,
+    export: Some(exports::MERGE),
     ..KernelEntry::new(&ATTENTION_MERGE, "combines the shares of the keys")
 };
 
@@ -133,6 +142,7 @@ const MERGE: KernelEntry = KernelEntry {
 const CLASSIFY: KernelEntry = KernelEntry {
     complete: complete::classify,
     cases: cases::classify,
+    export: Some(exports::CLASSIFY),
     ..KernelEntry::new(&ATTENTION_CLASSIFY, "the classes of a mask's tiles: nothing, some or all of each attended")
 };
 
@@ -140,6 +150,7 @@ const CLASSIFY: KernelEntry = KernelEntry {
 const APPEND: KernelEntry = KernelEntry {
     complete: complete::append,
     cases: cases::append,
+    export: Some(exports::APPEND),
     ..KernelEntry::new(&CACHE_APPEND, "writes new tokens into a cache: dense, a ring or pages")
 };
 
@@ -147,6 +158,7 @@ const APPEND: KernelEntry = KernelEntry {
 const QUANTISE: KernelEntry = KernelEntry {
     complete: complete::quantise,
     cases: cases::quantise,
+    export: Some(exports::QUANTISE),
     ..KernelEntry::new(&CACHE_QUANTISE, "encodes new tokens as codes of 4 or 8 bits, into a cache or a tensor")
 };
 
@@ -154,6 +166,7 @@ const QUANTISE: KernelEntry = KernelEntry {
 const DEQUANTISE: KernelEntry = KernelEntry {
     complete: complete::dequantise,
     cases: cases::dequantise,
+    export: Some(exports::DEQUANTISE),
     ..KernelEntry::new(&CACHE_DEQUANTISE, "the tokens of a cache in order, decoded where they are codes")
 };
 

@@ -3,6 +3,8 @@
 use crate::arguments;
 use crate::attention::{Attention, Checked, Extents, Splits};
 use crate::error::AttentionError;
+use crate::formula::{self, Formula, Numbers};
+use crate::grids;
 use crate::kernels::{AttentionForwardArgs, AttentionMergeArgs, AttentionSplitArgs};
 use crate::tuning::{self, Shares};
 use crate::variant::{Traced, Variant};
@@ -25,6 +27,8 @@ struct Planned {
     asked: Splits,
     shape: Extents,
     reason: String,
+    /// Tile programs along each axis, without splits.
+    grid: Grid,
 }
 
 /// The compiled kernels.
@@ -38,7 +42,9 @@ enum Passes {
 /// The passes of keys that are shared out.
 struct SplitPasses {
     split: Pipeline,
+    split_grid: Grid,
     merge: Pipeline,
+    merge_grid: Grid,
     splits: usize,
     /// Keys of each share; `None` shares out what there is.
     keys: Option<usize>,
@@ -61,18 +67,21 @@ impl Plan {
         let asked = request.requested_splits();
         let (shares, why) = tuning::shares(asked, &shape, variant.schedule, &info);
         let compile = |(key, trace): Traced| device.compile_keyed(&key, || trace().map_err(AttentionError::from));
+        let grid = grid(&grids::FORWARD, &shape, variant.schedule, 1)?;
         let passes = match shares {
             Shares::Whole => Passes::Forward(compile(variant.forward()?)?),
             Shares::Split { splits, keys } => {
                 // A share of a fixed size is summed up the same way whatever else there is.
                 let at_once = tuning::merged_at_once(keys.map_or(splits, |_| usize::MAX), info.kind);
+                let of = |formulas| self::grid(formulas, &shape, variant.schedule, splits);
+                let (split_grid, merge_grid) = (of(&grids::SPLIT)?, of(&grids::MERGE)?);
                 let (split, merge) = (compile(variant.split()?)?, compile(variant.merge(at_once)?)?);
-                Passes::Split(SplitPasses { split, merge, splits, keys })
+                Passes::Split(SplitPasses { split, split_grid, merge, merge_grid, splits, keys })
             }
         };
         let key = variant.key()?;
         let reason = format!("{reason}; splits: {why}");
-        Ok(Plan(Arc::new(Planned { device: device.clone(), passes, variant, key, asked, shape, reason })))
+        Ok(Plan(Arc::new(Planned { device: device.clone(), passes, variant, key, asked, shape, reason, grid })))
     }
 
     /// Runs the plan for a request of the planned shapes, types and features.
@@ -169,7 +178,7 @@ impl Plan {
         lse: Option<TensorViewMut<'_>>,
         scratch: &mut [f32],
     ) -> Result<(), AttentionError> {
-        let SplitPasses { split, merge, splits, keys } = passes;
+        let SplitPasses { split, split_grid, merge, merge_grid, splits, keys } = passes;
         let Extents { batch, q_heads, q_len, value_dim, .. } = run.checked.shape;
         let (q_start, kv_len) = (run.q_start, run.kv_len);
         let each = [batch * splits, q_heads, q_len];
@@ -190,10 +199,7 @@ impl Plan {
             max: TensorViewMut::from_slice(max, &each)?,
             sum: TensorViewMut::from_slice(sum, &each)?,
         };
-        let [tiles, heads, entries] = self.grid();
-        let all = u32::try_from(*splits).ok().and_then(|splits| tiles.checked_mul(splits));
-        let grid = [all.ok_or(AttentionError::Splits { got: *splits })?, heads, entries];
-        self.one(split, grid, own.bind(), run.request)?;
+        self.one(split, *split_grid, own.bind(), run.request)?;
 
         let own = AttentionMergeArgs {
             acc: TensorView::from_slice(acc, &acc_shape)?,
@@ -205,8 +211,7 @@ impl Plan {
             o,
             lse,
         };
-        let each = [q_len, q_heads, batch].map(|n| u32::try_from(n).unwrap_or(u32::MAX)); // extents are below 2^31
-        self.one(merge, each, own.bind(), run.request)
+        self.one(merge, *merge_grid, own.bind(), run.request)
     }
 
     /// Launches one pass; it takes what it asks for of the cache's tensors and the features' inputs.
@@ -237,11 +242,15 @@ impl Plan {
 
     /// Tile programs along each axis: query tiles, tiles of query heads, batch. The split pass has as many for each split.
     pub fn grid(&self) -> Grid {
-        let (shape, schedule) = (&self.0.shape, self.schedule());
-        let tiles = shape.q_len.div_ceil(schedule.queries as usize);
-        // The checked lengths fit; no tensor in memory has as many heads or batch entries as u32 counts.
-        let heads = shape.q_heads / schedule.heads as usize;
-        [tiles, heads, shape.batch].map(|n| u32::try_from(n).unwrap_or(u32::MAX))
+        self.0.grid
+    }
+
+    /// The grid of each of the [`pipelines`](Plan::pipelines).
+    pub fn grids(&self) -> Vec<Grid> {
+        match self.0.passes {
+            Passes::Forward(_) => vec![self.0.grid],
+            Passes::Split(SplitPasses { split_grid, merge_grid, .. }) => vec![split_grid, merge_grid],
+        }
     }
 
     /// Bytes of f32 scratch that the passes hand on: `batch * q_heads * q_len * splits * (value_dim + 2) * 4`, 0 for one
@@ -295,6 +304,14 @@ impl Plan {
     pub fn explain(&self) -> String {
         self.to_string()
     }
+}
+
+/// The grid of a pass.
+fn grid(formulas: &[Formula; 3], shape: &Extents, schedule: Schedule, splits: usize) -> Result<Grid, AttentionError> {
+    let Extents { batch, q_heads, q_len, head_dim, value_dim, .. } = *shape;
+    let (q, o) = ([batch, q_heads, q_len, head_dim], [batch, q_heads, q_len, value_dim]);
+    let values = [("heads", schedule.heads as usize), ("queries", schedule.queries as usize), ("splits", splits)];
+    Ok(formula::grid(formulas, &Numbers { shapes: &[("q", &q), ("o", &o)], values: &values })?)
 }
 
 impl fmt::Display for Plan {

@@ -98,6 +98,24 @@ pub enum CliError {
         /// Why, and what to do.
         reason: String,
     },
+    /// A compiler that is not on this machine or not in this build.
+    #[error("`--emit {emit}` needs {compiler}, which is absent: {reason}")]
+    AbsentCompiler {
+        /// What was to be written.
+        emit: &'static str,
+        /// What would make it.
+        compiler: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// Files that could not be made; the others were.
+    #[error("{failed} of {of} files could not be made")]
+    NotBuilt {
+        /// How many.
+        failed: usize,
+        /// All that were asked for.
+        of: usize,
+    },
     /// An output that cannot be written.
     #[error("cannot write {}: {reason}", path.display())]
     Unwritable {
@@ -163,6 +181,8 @@ impl CliError {
             | CliError::NoCase { .. }
             | CliError::Setting { .. } => 2,
             CliError::AbsentDevice { .. }
+            | CliError::AbsentCompiler { .. }
+            | CliError::NotBuilt { .. }
             | CliError::Unwritable { .. }
             | CliError::Failed(_)
             | CliError::Miss { .. }
@@ -177,6 +197,7 @@ impl CliError {
             CliError::Foreign { .. } => Some("write it with the safetensors library of your framework".to_string()),
             CliError::UnknownTensor { .. } => Some(format!("tensors are {TENSORS}")),
             CliError::AbsentDevice { .. } => Some("`tile devices` lists those that are present".to_string()),
+            CliError::AbsentCompiler { .. } => Some("`--emit cuda` and `--emit msl` need no compiler".to_string()),
             CliError::NoCase { .. } => Some("`--list` names them".to_string()),
             CliError::Miss { .. } => Some(
                 "nothing was written; compare the flags with those that the expected tensors were made with"
@@ -193,6 +214,7 @@ impl CliError {
             | CliError::Setting { .. }
             | CliError::Unwritable { .. }
             | CliError::CasesFailed { .. }
+            | CliError::NotBuilt { .. }
             | CliError::Failed(_) => None,
         }
     }

@@ -1,6 +1,6 @@
 //! The command line `tile` as a library, for binaries with kernels, features and cases of their own.
 //!
-//! A binary passes its own [`Library`]; `test`, `bench` and `inspect` know nothing but that list.
+//! A binary passes its own [`Library`]; `test`, `bench`, `inspect` and `build` know nothing but that list.
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -30,6 +30,7 @@
 
 mod attend;
 mod bench;
+mod build;
 mod check;
 mod devices;
 mod error;
@@ -67,6 +68,7 @@ enum Command {
     Bench(bench::Args),
     Test(test::Args),
     Inspect(inspect::Args),
+    Build(build::Args),
     Devices(devices::Args),
 }
 
@@ -95,6 +97,7 @@ pub fn run<T: Into<OsString> + Clone>(library: &Library, arguments: impl IntoIte
         Command::Bench(args) => bench::run(args, library),
         Command::Test(args) => test::run(args, library),
         Command::Inspect(args) => inspect::run(args, library),
+        Command::Build(args) => build::run(args, library),
         Command::Devices(args) => devices::run(args),
     };
     match result {

@@ -33,13 +33,14 @@ fn commands_know_the_kernels_and_cases_of_the_library_that_they_are_given() {
     for arguments in good {
         assert_eq!(run(arguments), ExitCode::SUCCESS, "{arguments:?}");
     }
-    let refused: [&[&str]; 6] = [
+    let refused: [&[&str]; 7] = [
         &["inspect", "attention_forward"],
         &["inspect", "double"],
         &["inspect", "double", "--types", "bf16", "--set", "width=8"],
         &["inspect", "double", "--types", "f16", "--set", "rows=8"],
         &["test", "causal_square"],
         &["bench", "verify"],
+        &["build", "-o", "nothing_is_exported"],
     ];
     for arguments in refused {
         assert_eq!(run(arguments), ExitCode::from(2), "{arguments:?}");

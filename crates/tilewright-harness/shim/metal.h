@@ -145,6 +145,12 @@ template <class T> TILEWRIGHT_INLINE T simd_broadcast(T value, ushort lane) { re
 template <class T> TILEWRIGHT_INLINE T simd_shuffle_xor(T value, ushort mask) {
     return tilewright_shuffle_value(value, (tilewright_thread ^ mask) & 31);
 }
+// Whether a condition holds in any lane.
+TILEWRIGHT_INLINE bool simd_any(bool value) {
+    int any = value;
+    for (ushort mask = 1; mask < 32; mask *= 2) any |= tilewright_shuffle_value(any, (tilewright_thread ^ mask) & 31);
+    return any != 0;
+}
 template <class T> TILEWRIGHT_INLINE T simd_shuffle_down(T value, ushort by) {
     uint lane = tilewright_thread & 31;
     return tilewright_shuffle_value(value, lane + by < 32 ? lane + by : lane);

@@ -5,6 +5,8 @@ use super::format::{Encoding, Format, Placement};
 use super::launch::{compiled, launch};
 use super::tensors::{Cache, Codes};
 use crate::error::AttentionError;
+use crate::formula::{self, Numbers};
+use crate::grids;
 use crate::kernels::{CacheDequantise, CacheDequantiseArgs};
 use tilewright_ir::Elem;
 use tilewright_runtime::{Device, Tensor, TensorView, TensorViewMut};
@@ -58,8 +60,9 @@ impl Cache<'_> {
 
         let format = Format { values: Encoding::Stored, ..self.format() };
         let tokens = tile(format.placement);
-        let tiles = lengths().max().unwrap_or(0).div_ceil(tokens);
-        let grid = [tiles, layout.kv_heads, layout.batch].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+        let rows = lengths().max().unwrap_or(0);
+        let numbers = Numbers { shapes: &[("o", &wanted)], values: &[("tokens", tokens), ("rows", rows)] };
+        let grid = formula::grid(&grids::DEQUANTISE, &numbers).map_err(AttentionError::from)?;
         if grid.contains(&0) || layout.head_dim == 0 {
             return Ok(());
         }

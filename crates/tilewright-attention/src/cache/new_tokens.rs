@@ -7,6 +7,8 @@ use super::launch::launch;
 use super::tensors::{BATCH, HEADS, PAGE_SIZES, axes, float, paged_capacity, same};
 use crate::arguments::Bound;
 use crate::error::{AttentionError, MAX_LENGTH};
+use crate::formula::{self, Numbers};
+use crate::grids;
 use tilewright_ir::Elem;
 use tilewright_runtime::{Device, Grid, Pipeline, TensorView};
 
@@ -122,7 +124,9 @@ impl NewTokens {
             }
         }
         self.check_pages(at, slots)?;
-        run.grid = [rows.div_ceil(run.tokens), self.heads, self.batch].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+        let x = [self.batch, self.heads, self.n, self.dim];
+        let numbers = Numbers { shapes: &[("x", &x)], values: &[("tokens", run.tokens), ("rows", rows)] };
+        run.grid = formula::grid(&grids::NEW_TOKENS, &numbers).map_err(AttentionError::from)?;
         Ok(if run.grid.contains(&0) || self.dim == 0 { None } else { Some(run) })
     }
 
@@ -175,5 +179,34 @@ impl Run {
             pages.push(("pages", TensorView::from_slice(table, &[batch, table.len() / batch])?));
         }
         launch(device, pipeline, self.grid, own, pages)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn a_launch_has_a_program_for_each_tile_of_the_longest_entry(
+            counts in prop::collection::vec(0usize..100, 1..5),
+            heads in 1usize..5,
+            spare in 0usize..20,
+        ) {
+            let batch = counts.len();
+            let longest = counts.iter().copied().max().unwrap_or(0);
+            let new = NewTokens { elem: Elem::F32, batch, heads, n: longest + spare, dim: 8 };
+            let at = Destination { slots: Slots::Contiguous, positions: &vec![0; batch], counts: &counts };
+            let run = new.run(&at, CacheSlots { outer: batch, count: 128 }).expect("it fits");
+            let tile = if longest <= 1 { 1 } else { 16 };
+            let tiles = (0..longest).step_by(tile).count();
+            match run {
+                Some(run) => prop_assert_eq!(run.grid.map(|n| n as usize), [tiles, heads, batch]),
+                None => prop_assert_eq!(longest, 0),
+            }
+        }
     }
 }

@@ -203,6 +203,15 @@ impl<'k> Places<'k> {
                 self.homes[a.index()] = Home::Shared;
             }
         }
+        // Words of codes in a loop are copied ahead of their use as the operands of products are.
+        for inst in self.kernel.regions.iter().skip(1).flat_map(|r| &r.insts) {
+            let Op::ShapeOp(ShapeOp::Unpack { .. }) = inst.op else { continue };
+            let words = inst.operands[0];
+            let loaded = self.inst(words).is_some_and(|i| matches!(i.op, Op::Memory(_)));
+            if self.canonical.unit.is_some() && loaded && self.kernel.values[words.index()].region != Kernel::BODY {
+                self.homes[words.index()] = Home::Shared;
+            }
+        }
         for b in vectors {
             self.prefer(b, self.vectors(b), true);
         }

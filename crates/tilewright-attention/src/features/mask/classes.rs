@@ -5,8 +5,9 @@ use crate::attention::Extents;
 use crate::cache::Format;
 use crate::error::AttentionError;
 use crate::feature::{Class, Feature, Features, Input, InputValue, Keys, MaskHook, Pair, Pairs, Queries};
+use crate::formula::{self, Numbers};
 use crate::kernels::{AttentionClassify, AttentionClassifyArgs};
-use crate::{arguments, tuning};
+use crate::{arguments, grids, tuning};
 use std::sync::Arc;
 use tilewright_ir::{Diagnostics, Elem, Kernel, Schedule};
 use tilewright_lang::prelude::*;
@@ -50,8 +51,8 @@ impl Mask {
         let [batch, heads, rows, columns] = self.shape;
         let shape = [batch, heads, rows.div_ceil(queries), columns.div_ceil(keys)];
         let mut classes = Tensor::zeros(Elem::U8, &shape)?;
-        // No tensor in memory has as many cells as u32 counts along one axis.
-        let grid = [shape[3], shape[2], batch * heads].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+        let numbers = Numbers { shapes: &[("mask", &self.shape)], values: &[("queries", queries), ("keys", keys)] };
+        let grid = formula::grid(&grids::CLASSIFY, &numbers)?;
         if let Some(mask) = self.view()
             && shape.iter().all(|&extent| extent > 0)
         {

@@ -1,7 +1,7 @@
 //! Products, and their operands in shared memory.
 
 use super::{Lowered, Lowering};
-use crate::gpu::layout::Layout;
+use crate::gpu::layout::{Axis, Layout};
 use crate::gpu::place::Home;
 use crate::gpu::program::{Copy, Dot, DotOperand, Expr, FragmentId, Slot, Step};
 use tilewright_ir::op::{Elementwise, Matmul, ShapeOp};
@@ -65,10 +65,13 @@ impl<'k> Lowering<'_, 'k> {
         let b = self.slot_of(right)?;
         let sum = match start {
             Some(value) => {
-                let from = self.fragment_in(value, &layout)?;
+                let rescaled = self.places.rescaled(value);
+                let from = self.fragment_in(rescaled.map_or(value, |[tile, _]| tile), &layout)?;
+                let by = rescaled.map(|[_, by]| self.fragment_in(by, &layout.without(Axis::Across))).transpose()?;
                 let sum = self.fragment(Elem::F32, [m, n], layout);
                 self.flush();
                 self.steps.push(Step::Assign { to: sum, from });
+                self.steps.extend(by.map(|by| Step::Scale { to: sum, by }));
                 sum
             }
             None => {
@@ -237,6 +240,25 @@ impl crate::gpu::place::Places<'_> {
         let defined = self.kernel.values[product.index()].region;
         let user = &self.kernel.regions[region.index()].insts[at];
         region == defined && matches!(user.op, Op::Elementwise(Elementwise::Add))
+    }
+
+    /// Where a value is a tile times one factor a row and only has a product added to it: the tile and the factors.
+    pub fn rescaled(&self, value: ValueId) -> Option<[ValueId; 2]> {
+        let inst = self.inst(value)?;
+        let (1, Some((region, at))) = (self.uses(value), self.user(value)) else { return None };
+        let user = &self.kernel.regions[region.index()].insts[at];
+        let adds = matches!(user.op, Op::Elementwise(Elementwise::Add))
+            && user
+                .operands
+                .iter()
+                .any(|&o| self.inst(o).is_some_and(|i| matches!(i.op, Op::Matmul(Matmul::Dot))) && self.is_added(o));
+        let here = self.kernel.values[value.index()].region == region;
+        let [tile, by] = inst.operands[..] else { return None };
+        let [rows, columns] = self.matrix(value);
+        let fits = self.matrix(tile) == [rows, columns] && self.matrix(by) == [rows, 1] && columns > 1;
+        let computed = [tile, by].iter().all(|&v| matches!(self.home(v), Home::Registers(_)));
+        let multiplies = matches!(inst.op, Op::Elementwise(Elementwise::Mul));
+        (multiplies && adds && here && fits && computed).then_some([tile, by])
     }
 
     /// The products that a value is an operand of, through transposes on the right.

@@ -11,7 +11,7 @@
 use super::scalar::Names;
 use super::{Declared, Lowered, Lowering};
 use crate::gpu::place::{Def, Home};
-use crate::gpu::program::{Expr, For, LocalId, Slot, Step};
+use crate::gpu::program::{Expr, For, FragmentId, LocalId, Slot, Step};
 use std::collections::HashMap;
 use tilewright_ir::op::{Control, Elementwise, Memory, ShapeOp};
 use tilewright_ir::{Elem, Inst, Op, RegionId, ValueId};
@@ -68,6 +68,7 @@ impl<'k> Lowering<'_, 'k> {
             }
         }
         let range = Range { counter: *counter, last: last.clone(), step: step.clone() };
+        let range_of_loads = range.clone();
         let stages = self.places.work.stages;
         let copies = self.copies;
         let mut ahead = self.ahead(body, *counter);
@@ -86,6 +87,15 @@ impl<'k> Lowering<'_, 'k> {
             }
             let start = self.name(Elem::I32, first.clone());
             self.copies_for(&range, start, &ahead[..1], 0)?;
+        }
+
+        let loads = self.small_loads(body, *counter);
+        let mut next_loads = Vec::new();
+        if !loads.is_empty() {
+            self.names.set(*counter, first.clone());
+            for &value in &loads {
+                next_loads.push(self.load_now(value)?);
+            }
         }
 
         let outer = std::mem::take(&mut self.steps);
@@ -111,6 +121,9 @@ impl<'k> Lowering<'_, 'k> {
             let Ahead { value, .. } = ahead[0];
             self.refill = Some(Refill { body, value, copy: ahead.remove(0), range, counter: local });
         }
+        for (&value, &next) in loads.iter().zip(&next_loads) {
+            self.load_next(&range_of_loads, local, value, next)?;
+        }
         self.region(body)?;
         self.flush();
         self.refill_now()?;
@@ -135,6 +148,56 @@ impl<'k> Lowering<'_, 'k> {
         } else {
             self.copies = self.copies.max(copies); // no pass, no wait
         }
+        Ok(())
+    }
+
+    /// Loads of a loop that decodes its tiles, of few registers, that the counter decides: scales and biases of codes. They are
+    /// loaded a pass before they are needed.
+    fn small_loads(&self, body: RegionId, counter: ValueId) -> Vec<ValueId> {
+        /// The most registers of such a load.
+        const SMALL: u32 = 16;
+        let insts = self.places.kernel.insts(body);
+        let decodes = insts.iter().any(|inst| matches!(inst.op, Op::ShapeOp(ShapeOp::Unpack { .. })));
+        if !decodes {
+            return Vec::new();
+        }
+        let mut known = HashMap::from([(counter, true)]);
+        let candidates = insts.iter().filter_map(|inst| {
+            let [value] = inst.results[..] else { return None };
+            let load = self.places.loaded(value)?;
+            let small = matches!(self.places.home(value), Home::Registers(layout) if layout.registers() <= SMALL);
+            (small && !self.places.only_moved(value)).then_some((value, load))
+        });
+        let decided = |load: &Inst, known: &mut _| load.operands.iter().all(|&o| self.decided(o, body, known));
+        let found: Vec<_> = candidates.collect();
+        found.into_iter().filter(|(_, load)| decided(load, &mut known)).map(|(value, _)| value).collect()
+    }
+
+    /// Loads a value with the names as they are now.
+    fn load_now(&mut self, value: ValueId) -> Lowered<FragmentId> {
+        let Home::Registers(layout) = self.places.home(value).clone() else {
+            return Err(super::Unsupported { what: "a load ahead".to_string(), place: String::new() });
+        };
+        let names = self.names.clone();
+        self.flush();
+        let fragment = self.fragment_in(value, &layout)?;
+        self.names = names;
+        Ok(fragment)
+    }
+
+    /// Hands a pass what was loaded for it, and loads for the next one.
+    fn load_next(&mut self, range: &Range, counter: LocalId, value: ValueId, next: FragmentId) -> Lowered<()> {
+        let fragment = self.program.fragments[next.index()].clone();
+        let now = self.fragment(fragment.elem, fragment.extents, fragment.layout);
+        self.steps.push(Step::Assign { to: now, from: next });
+        let names = self.names.clone();
+        let ahead = super::scalar::int(Elementwise::Add, Expr::Local(counter), range.step.clone());
+        let ahead = self.name(Elem::I32, ahead);
+        self.names.set(range.counter, ahead);
+        let loaded = self.load_now(value)?;
+        self.names = names;
+        self.steps.push(Step::Assign { to: next, from: loaded });
+        self.fragments.insert(value, now);
         Ok(())
     }
 

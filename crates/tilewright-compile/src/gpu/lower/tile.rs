@@ -21,8 +21,12 @@ pub(super) struct OpenMap {
 impl<'k> Lowering<'_, 'k> {
     /// Makes a tile in registers of this layout.
     pub(super) fn tile(&mut self, inst: &'k Inst, result: ValueId, layout: &Layout) -> Lowered<()> {
+        if self.fragments.contains_key(&result) {
+            return Ok(()); // loaded ahead
+        }
         match &inst.op {
             Op::Elementwise(Elementwise::Add) if self.takes_product(inst) => self.add_product(inst, result),
+            Op::Elementwise(Elementwise::Mul) if self.places.rescaled(result).is_some() => Ok(()),
             Op::Elementwise(op) => self.elementwise(inst, op, result, layout),
             Op::Reduce(op) => self.reduce(inst, op, result),
             Op::Memory(Memory::Load { .. } | Memory::Gather { .. }) => {
