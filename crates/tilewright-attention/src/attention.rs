@@ -154,7 +154,8 @@ impl<'a> Attention<'a> {
         let schedule = match self.schedule {
             Some(asked) => asked,
             None => {
-                let (planned, _) = tuning::choose(&self.extents()?, &self.cache.format());
+                let planned =
+                    tuning::choose(&self.extents()?, self.q.elem(), &self.cache.format(), device.info().kind).schedule;
                 Schedule { heads: if mask.is_of_each_head() { 1 } else { planned.heads }, ..planned }
             }
         };

@@ -325,8 +325,8 @@ impl Case {
         let problem = Problem::of(&request).map_err(refused)?;
         let wanted = attention(&problem);
         let bound = Bound::of(&problem, &wanted);
-        let lse = out.lse.as_ref().map(|lse| lse.view().to_f64());
-        let found = compare(&out.o.view().to_f64(), lse.as_deref(), &wanted, &bound)
+        let lse = out.lse.as_ref().map(|lse| lse.to_f64());
+        let found = compare(&out.o.to_f64(), lse.as_deref(), &wanted, &bound)
             .map_err(|error| CaseError::Wrong { name: self.name(), error })?;
         Ok(CaseReport {
             name: self.name(),

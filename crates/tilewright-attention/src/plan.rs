@@ -61,19 +61,21 @@ struct Run<'r, 'a> {
 impl Plan {
     pub(crate) fn new(request: &Attention<'_>, checked: &Checked, device: &Device) -> Result<Plan, AttentionError> {
         let shape = checked.shape;
-        let (variant, reason) = Variant::of(request, &shape)?;
+        let info = device.info();
+        let (variant, reason) = Variant::of(request, checked, &info)?;
         variant.check(&shape)?;
-        let threads = device.info().threads;
         let asked = request.requested_splits();
-        let (shares, why) = tuning::shares(asked, &shape, variant.schedule, threads);
+        let (shares, why) = tuning::shares(asked, &shape, variant.schedule, &info);
         let compile = |(key, trace): Traced| device.compile_keyed(&key, || trace().map_err(AttentionError::from));
         let grid = grid(&grids::FORWARD, &shape, variant.schedule, 1)?;
         let passes = match shares {
             Shares::Whole => Passes::Forward(compile(variant.forward()?)?),
             Shares::Split { splits, keys } => {
+                // A share of a fixed size is summed up the same way whatever else there is.
+                let at_once = tuning::merged_at_once(keys.map_or(splits, |_| usize::MAX), info.kind);
                 let of = |formulas| self::grid(formulas, &shape, variant.schedule, splits);
                 let (split_grid, merge_grid) = (of(&grids::SPLIT)?, of(&grids::MERGE)?);
-                let (split, merge) = (compile(variant.split()?)?, compile(variant.merge()?)?);
+                let (split, merge) = (compile(variant.split()?)?, compile(variant.merge(at_once)?)?);
                 Passes::Split(SplitPasses { split, split_grid, merge, merge_grid, splits, keys })
             }
         };
@@ -114,7 +116,7 @@ impl Plan {
     /// Holds a request against the contract and against what was planned.
     fn hold(&self, request: &Attention<'_>) -> Result<Checked, AttentionError> {
         let checked = request.check()?;
-        let (mut asked, _) = Variant::of(request, &checked.shape)?;
+        let (mut asked, _) = Variant::of(request, &checked, &self.0.device.info())?;
         if request.requested_schedule().is_none() {
             asked.schedule = self.schedule();
         }

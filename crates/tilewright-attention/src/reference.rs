@@ -88,9 +88,9 @@ impl Problem {
             features: request.features().clone(),
             q_elem: request.q().elem(),
             row_step: 1,
-            q: request.q().to_f64(),
-            k: unroll(request.cache(), Side::Keys, &checked),
-            v: unroll(request.cache(), Side::Values, &checked),
+            q: request.q().to_f64()?,
+            k: unroll(request.cache(), Side::Keys, &checked)?,
+            v: unroll(request.cache(), Side::Values, &checked)?,
         })
     }
 

@@ -3,7 +3,10 @@
 use crate::attention::{Extents, Splits};
 use crate::cache::{Format, Placement};
 use crate::error::{AttentionError, MAX_SPLITS};
-use tilewright_ir::Schedule;
+use tilewright_ir::{Elem, Schedule, Work};
+use tilewright_runtime::{DeviceInfo, DeviceKind};
+
+mod gpu;
 
 /// The most rows of a tile: heads times queries.
 pub const MAX_ROWS: u32 = 1024;
@@ -15,8 +18,6 @@ pub const MAX_TILE_BYTES: usize = 64 << 20;
 pub const MAX_VERIFY: usize = 64;
 /// A share of the keys has at least so many, so that merging costs little beside walking.
 const LEAST_SHARE: usize = 512;
-/// Splits of a query that the merge reads at once.
-pub const MERGED_AT_ONCE: usize = 8;
 /// Programs for each thread that splitting aims at, so that threads end together.
 const PROGRAMS_PER_THREAD: usize = 2;
 
@@ -42,8 +43,37 @@ const TABLE: [Row; 3] = [
     Row { max_dim: usize::MAX, queries: 64, keys: 128, decode: 128, decode_pages: 128 },
 ];
 
-/// The schedule for a problem, and why.
-pub(crate) fn choose(shape: &Extents, cache: &Format) -> (Schedule, String) {
+/// How many splits of a query the merge reads at once.
+pub(crate) fn merged_at_once(splits: usize, device: DeviceKind) -> usize {
+    match device {
+        DeviceKind::Cpu | DeviceKind::Interp => 8,
+        DeviceKind::Cuda => splits.checked_next_power_of_two().unwrap_or(usize::MAX).clamp(2, 32),
+    }
+}
+
+/// What serves a problem.
+pub(crate) struct Choice {
+    /// The tile shape.
+    pub schedule: Schedule,
+    /// How a GPU's threads share it.
+    pub work: Option<Work>,
+    /// Why.
+    pub reason: String,
+}
+
+/// What serves a problem on a device; `q` is the element type of the queries.
+pub(crate) fn choose(shape: &Extents, q: Elem, cache: &Format, device: DeviceKind) -> Choice {
+    match device {
+        DeviceKind::Cpu | DeviceKind::Interp => {
+            let (schedule, reason) = choose_cpu(shape, cache);
+            Choice { schedule, work: None, reason }
+        }
+        DeviceKind::Cuda => gpu::choose(shape, q, cache),
+    }
+}
+
+/// The tile shape for a CPU, and why.
+fn choose_cpu(shape: &Extents, cache: &Format) -> (Schedule, String) {
     let dim = shape.head_dim.max(shape.value_dim);
     let row = TABLE.iter().find(|row| dim <= row.max_dim).unwrap_or(&TABLE[TABLE.len() - 1]);
     // Powers of two, so that a stream of different lengths is served by a few kernels.
@@ -51,7 +81,7 @@ pub(crate) fn choose(shape: &Extents, cache: &Format) -> (Schedule, String) {
     let dims =
         if row.max_dim == usize::MAX { "larger dims".to_string() } else { format!("dims up to {}", row.max_dim) };
     let (schedule, rows) = if shape.q_len <= MAX_VERIFY {
-        let heads = packed_heads(shape.q_heads / shape.kv_heads, needed);
+        let heads = packed_heads(shape.q_heads / shape.kv_heads, needed, MAX_ROWS);
         let of_group = if heads == 1 { String::new() } else { format!("{heads} heads of a group times ") };
         let keys = match cache.placement {
             Placement::Contiguous | Placement::Ring => row.decode,
@@ -68,8 +98,8 @@ pub(crate) fn choose(shape: &Extents, cache: &Format) -> (Schedule, String) {
 }
 
 /// The most heads of a group whose queries fit one tile; the others are further tiles.
-fn packed_heads(group: usize, queries: u32) -> u32 {
-    let fit = (MAX_ROWS / queries).max(1) as usize;
+fn packed_heads(group: usize, queries: u32, rows: u32) -> u32 {
+    let fit = (rows / queries).max(1) as usize;
     let heads = (1..=group.min(fit)).rev().find(|heads| group.is_multiple_of(*heads)).unwrap_or(1);
     heads as u32 // at most MAX_ROWS
 }
@@ -95,7 +125,8 @@ pub(crate) enum Shares {
 ///
 /// The rule: as many shares as give each thread two programs, each of at least 512 keys. Prefill is never split: its query
 /// tiles keep all threads busy.
-pub(crate) fn shares(asked: Splits, shape: &Extents, schedule: Schedule, threads: usize) -> (Shares, String) {
+pub(crate) fn shares(asked: Splits, shape: &Extents, schedule: Schedule, device: &DeviceInfo) -> (Shares, String) {
+    let threads = device.threads;
     match asked {
         Splits::Count(1) => (Shares::Whole, "as requested".to_string()),
         Splits::Count(splits) => (Shares::Split { splits, keys: None }, "as requested".to_string()),

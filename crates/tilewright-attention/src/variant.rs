@@ -1,14 +1,15 @@
 //! What the kernels of a plan are specialised by.
 
-use crate::attention::{Attention, Extents};
+use crate::attention::{Attention, Checked, Extents};
 use crate::cache::{Format, Placement};
 use crate::error::AttentionError;
 use crate::feature::Features;
-use crate::kernels::{AttentionForward, AttentionMerge, AttentionSplit};
-use crate::tuning;
+use crate::kernels::{AttentionForward, AttentionMerge, AttentionSplit, Factor};
+use crate::tuning::{self, Choice};
 use std::fmt;
-use tilewright_ir::{Diagnostics, Elem, Kernel, Schedule};
+use tilewright_ir::{Diagnostics, Elem, Kernel, Schedule, Work};
 use tilewright_lang::{bf16, f16};
+use tilewright_runtime::DeviceInfo;
 
 /// Everything that the kernels of a plan are specialised by.
 #[derive(Clone, Debug)]
@@ -29,10 +30,23 @@ pub struct Variant {
     pub cache: Format,
     /// Whether lse is written.
     pub lse: bool,
+    /// What is known of the scale.
+    pub factor: Factor,
+    /// How a GPU's threads share the work of a tile; `None` on other devices, and leaves it to the compiler.
+    pub work: Option<Work>,
 }
 
 /// A kernel with its values: the key under which its pipeline is kept, and what traces it.
-pub type Traced = (String, Box<dyn Fn() -> Result<Kernel, Diagnostics>>);
+pub type Traced = (String, Trace);
+
+/// Traces a kernel.
+pub type Trace = Box<dyn Fn() -> Result<Kernel, Diagnostics>>;
+
+/// The same kernel with this sharing of the work, which its key names.
+fn shared((key, trace): Traced, work: Option<Work>) -> Traced {
+    let Some(work) = work else { return (key, trace) };
+    (format!("{key} {work}"), Box::new(move || Ok(Kernel { work: Some(work), ..trace()? })))
+}
 
 /// A [`Traced`] of `$spec` with the element types `$q` and `$kv` as Rust types.
 macro_rules! traced {
@@ -40,7 +54,7 @@ macro_rules! traced {
         let spec = $spec;
         macro_rules! of {
             ($e:ty, $c:ty) => {
-                Ok((spec.key::<$e, $c>(), Box::new(move || spec.trace::<$e, $c>())))
+                (spec.key::<$e, $c>(), Box::new(move || spec.trace::<$e, $c>()) as Trace)
             };
         }
         match ($q, $kv) {
@@ -49,24 +63,35 @@ macro_rules! traced {
             (Elem::F32, Elem::Bf16) => of!(f32, bf16),
             (Elem::F16, Elem::F16) => of!(f16, f16),
             (Elem::Bf16, Elem::Bf16) => of!(bf16, bf16),
-            (q, kv) => Err(AttentionError::ElementMix { q, kv }),
+            (q, kv) => return Err(AttentionError::ElementMix { q, kv }),
         }
     }};
 }
 
 impl Variant {
     /// The variant for a request, and why it has its schedule.
-    pub(crate) fn of(request: &Attention<'_>, shape: &Extents) -> Result<(Variant, String), AttentionError> {
+    pub(crate) fn of(
+        request: &Attention<'_>,
+        checked: &Checked,
+        device: &DeviceInfo,
+    ) -> Result<(Variant, String), AttentionError> {
+        let shape = &checked.shape;
         let cache = request.cache().format();
-        let (schedule, reason) = match (request.requested_schedule(), request.features().schedule()) {
+        let planned = tuning::choose(shape, request.q().elem(), &cache, device.kind);
+        let own = |schedule: Schedule, reason: &str| {
+            let work = planned.work.filter(|_| schedule == planned.schedule); // else the compiler's own
+            Choice { schedule, work, reason: reason.to_string() }
+        };
+        let choice = match (request.requested_schedule(), request.features().schedule()) {
             (Some(asked), Some(made)) if asked != made => {
                 let reason = format!("a feature was made for {made}; leave the schedule to it");
                 return Err(AttentionError::Schedule { schedule: asked, reason });
             }
-            (_, Some(made)) => (made, "as a feature was made for".to_string()),
-            (Some(asked), None) => (asked, "as requested".to_string()),
-            (None, None) => tuning::choose(shape, &cache),
+            (_, Some(made)) => own(made, "as a feature was made for"),
+            (Some(asked), None) => own(asked, "as requested"),
+            (None, None) => planned,
         };
+        let Choice { schedule, work, reason } = choice;
         let variant = Variant {
             q: request.q().elem(),
             kv: request.cache().elem(),
@@ -76,6 +101,8 @@ impl Variant {
             features: request.features().clone(),
             cache,
             lse: request.wants_lse(),
+            factor: Factor::of(checked.scale),
+            work,
         };
         Ok((variant, reason))
     }
@@ -111,10 +138,10 @@ impl Variant {
     /// [`AttentionError::ElementMix`] for types that do not go together.
     pub fn forward(&self) -> Result<Traced, AttentionError> {
         let (heads, queries, keys) = self.tile();
-        let Variant { head_dim, value_dim, cache, lse, .. } = *self;
+        let Variant { head_dim, value_dim, cache, lse, factor, .. } = *self;
         let features = self.features.clone();
-        let spec = AttentionForward { heads, queries, keys, head_dim, value_dim, features, cache, lse };
-        traced!(spec, self.q, self.kv)
+        let spec = AttentionForward { heads, queries, keys, head_dim, value_dim, features, cache, lse, factor };
+        Ok(shared(traced!(spec, self.q, self.kv), self.work))
     }
 
     /// The split kernel.
@@ -123,23 +150,19 @@ impl Variant {
     /// [`AttentionError::ElementMix`] for types that do not go together.
     pub fn split(&self) -> Result<Traced, AttentionError> {
         let (heads, queries, keys) = self.tile();
-        let Variant { head_dim, value_dim, cache, .. } = *self;
+        let Variant { head_dim, value_dim, cache, factor, .. } = *self;
         let features = self.features.clone();
-        let spec = AttentionSplit { heads, queries, keys, head_dim, value_dim, features, cache };
-        traced!(spec, self.q, self.kv)
+        let spec = AttentionSplit { heads, queries, keys, head_dim, value_dim, features, cache, factor };
+        Ok(shared(traced!(spec, self.q, self.kv), self.work))
     }
 
-    /// The merge kernel.
+    /// The merge kernel, for so many splits at once.
     ///
     /// # Errors
     /// [`AttentionError::ElementMix`] for a type that is no float.
-    pub fn merge(&self) -> Result<Traced, AttentionError> {
-        let spec = AttentionMerge {
-            at_once: tuning::MERGED_AT_ONCE,
-            value_dim: self.value_dim,
-            features: self.features.clone(),
-            lse: self.lse,
-        };
+    pub fn merge(&self, at_once: usize) -> Result<Traced, AttentionError> {
+        let spec =
+            AttentionMerge { at_once, value_dim: self.value_dim, features: self.features.clone(), lse: self.lse };
         match self.q {
             Elem::F32 => Ok((spec.key::<f32>(), Box::new(move || spec.trace::<f32>()))),
             Elem::F16 => Ok((spec.key::<f16>(), Box::new(move || spec.trace::<f16>()))),
@@ -156,8 +179,9 @@ impl Variant {
 
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Variant { q, kv, schedule, head_dim, value_dim, features, cache, lse } = self;
+        let Variant { q, kv, schedule, head_dim, value_dim, features, cache, lse, factor, work } = self;
         write!(f, "q {q}, k and v {kv}, head dim {head_dim}, value dim {value_dim}, cache {cache}, ")?;
-        write!(f, "features {features}, lse {lse}, {schedule}")
+        write!(f, "features {features}, factor {factor}, lse {lse}, {schedule}")?;
+        work.map_or(Ok(()), |work| write!(f, " {work}"))
     }
 }

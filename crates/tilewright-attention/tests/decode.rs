@@ -13,7 +13,7 @@ fn decode(q_len: usize, keys: usize) -> Case {
 fn output(case: &Case, device: &Device) -> (Vec<f64>, Vec<u8>, Vec<u8>) {
     let inputs = case.inputs().unwrap();
     let out = case.request(&inputs).unwrap().run(device).unwrap();
-    (out.o.view().to_f64(), out.o.as_bytes().to_vec(), out.lse.unwrap().as_bytes().to_vec())
+    (out.o.to_f64(), out.o.as_bytes().to_vec(), out.lse.unwrap().as_bytes().to_vec())
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn scratch_is_the_callers_when_given_and_refused_when_too_small() {
         (Tensor::zeros(Elem::F32, &[1, 8, 2, 64]).unwrap(), Tensor::zeros(Elem::F32, &[1, 8, 2]).unwrap());
     let mut scratch = vec![f32::NAN; plan.scratch_bytes() / 4];
     plan.run_with(&request, o.view_mut(), Some(lse.view_mut()), &mut scratch).unwrap();
-    assert_eq!(o.view().to_f64(), output(&case, &device).0);
+    assert_eq!(o.to_f64(), output(&case, &device).0);
 
     scratch.pop();
     let error = plan.run_with(&request, o.view_mut(), Some(lse.view_mut()), &mut scratch).unwrap_err();

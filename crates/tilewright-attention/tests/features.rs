@@ -15,9 +15,9 @@ fn check(device: &Device, request: &Attention<'_>) {
     let out = request.run(device).unwrap();
     let problem = Problem::of(request).unwrap();
     let wanted = attention(&problem);
-    let lse = out.lse.map(|lse| lse.view().to_f64());
+    let lse = out.lse.map(|lse| lse.to_f64());
     let bound = Bound::of(&problem, &wanted);
-    if let Err(error) = compare(&out.o.view().to_f64(), lse.as_deref(), &wanted, &bound) {
+    if let Err(error) = compare(&out.o.to_f64(), lse.as_deref(), &wanted, &bound) {
         panic!("{error}: {:?} {:?}", request.features(), request.requested_splits());
     }
 }

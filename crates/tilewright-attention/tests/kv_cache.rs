@@ -163,7 +163,7 @@ fn check(device: &Device, cache: &KvCache, model: &Model) -> Result<usize, TestC
             _ => cache.view().dequantise_values(device, cache.kv_len(), o.view_mut()),
         }
         .map_err(fail)?;
-        for (at, (got, wanted)) in o.view().to_f64().iter().zip(model.dense(side, room)).enumerate() {
+        for (at, (got, wanted)) in o.to_f64().iter().zip(model.dense(side, room)).enumerate() {
             let same = *got == wanted || got.is_nan() && wanted.is_nan();
             prop_assert!(same, "side {side} number {at}: {got} in place of {wanted}");
         }
@@ -184,8 +184,8 @@ fn check(device: &Device, cache: &KvCache, model: &Model) -> Result<usize, TestC
 
     // As attention reads it.
     let out = over.run(device).map_err(fail)?;
-    let lse = out.lse.as_ref().map(|lse| lse.view().to_f64());
-    let found = compare(&out.o.view().to_f64(), lse.as_deref(), &wanted, &Bound::of(&problem, &wanted));
+    let lse = out.lse.as_ref().map(|lse| lse.to_f64());
+    let found = compare(&out.o.to_f64(), lse.as_deref(), &wanted, &Bound::of(&problem, &wanted));
     Ok(found.map_err(fail)?.compared)
 }
 

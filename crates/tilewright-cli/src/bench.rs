@@ -23,8 +23,8 @@ use tilewright::runtime::{DeviceKind, cpu::fma_peak};
 pub struct Args {
     /// Only cases whose kernel or name holds this text.
     filter: Option<String>,
-    /// Where to run.
-    #[arg(long, value_enum, default_value = "cpu")]
+    /// Where to run: cpu, cuda (cuda:1 for the second GPU), metal (not in this version) or interp (slow, in f64).
+    #[arg(long, default_value = "cpu")]
     device: DeviceName,
     /// Threads of the cpu device [default: one a core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -141,7 +141,7 @@ fn ceiling(device: &Device) -> Option<f64> {
     let info = device.info();
     match info.kind {
         DeviceKind::Cpu => Some(fma_peak(info.threads)),
-        DeviceKind::Interp => None,
+        DeviceKind::Interp | DeviceKind::Cuda => None,
     }
 }
 
@@ -217,7 +217,7 @@ fn sampled(case: &Case, request: &Attention<'_>, o: &Tensor) -> Result<Check, Cl
     let wanted = reference::attention(&problem);
     let bound = Bound::of(&problem, &wanted);
     // The last row of each `step`, as the reference takes them.
-    let heads = o.view().to_f64();
+    let heads = o.to_f64();
     let rows =
         heads.chunks(q_len.max(1) * value_dim).flat_map(|head| head.chunks(value_dim).skip(step - 1).step_by(step));
     let got: Vec<f64> = rows.flatten().copied().collect();

@@ -45,19 +45,19 @@ pub fn check(
     let bound = Bound::of(&problem, &reference);
     let mut checks = Vec::new();
     if let Some(expected) = &inputs.expected_o {
-        let got = inputs.layout().view(o)?.to_f64();
+        let got = inputs.layout().view(o)?.to_f64()?;
         checks.push(if inputs.rounded || expected.elem() != o.elem() {
             Check::of("o", "f64", &got, &reference.o, |x| bound.o(x))
         } else {
-            Check::of("o", "file", &got, &inputs.layout().view(expected)?.to_f64(), |x| bound.o_of_rounded(x))
+            Check::of("o", "file", &got, &inputs.layout().view(expected)?.to_f64()?, |x| bound.o_of_rounded(x))
         });
     }
     if let (Some(expected), Some(lse)) = (&inputs.expected_lse, lse) {
-        let got = lse.view().to_f64();
+        let got = lse.to_f64();
         checks.push(if inputs.rounded || expected.elem() != lse.elem() {
             Check::of("lse", "f64", &got, &reference.lse, |x| bound.lse(x))
         } else {
-            Check::of("lse", "file", &got, &expected.view().to_f64(), |x| bound.lse(x))
+            Check::of("lse", "file", &got, &expected.to_f64(), |x| bound.lse(x))
         });
     }
     Ok(checks)

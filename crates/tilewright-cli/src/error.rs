@@ -94,9 +94,9 @@ pub enum CliError {
     #[error("device `{device}` is absent: {reason}")]
     AbsentDevice {
         /// The device's name.
-        device: &'static str,
-        /// Why.
-        reason: &'static str,
+        device: String,
+        /// Why, and what to do.
+        reason: String,
     },
     /// A compiler that is not on this machine or not in this build.
     #[error("`--emit {emit}` needs {compiler}, which is absent: {reason}")]

@@ -245,7 +245,7 @@ pub fn rounded(tensor: &Tensor, to: Elem) -> Result<Option<Tensor>, CliError> {
     if tensor.elem() == to {
         return Ok(None);
     }
-    Ok(Some(Tensor::from_f64(to, &tensor.view().to_f64(), tensor.shape())?))
+    Ok(Some(Tensor::from_f64(to, &tensor.to_f64(), tensor.shape())?))
 }
 
 fn decode<const N: usize, T>(bytes: &[u8], from: impl Fn([u8; N]) -> T) -> Vec<T> {
@@ -297,7 +297,7 @@ mod tests {
     fn elements_survive_a_round_trip_through_rounding_and_bytes() {
         let file = parse(HALF, &[0x80, 0x3f, 0x00, 0xc0]).unwrap();
         let x = file.tensor("x", FLOATS).unwrap();
-        assert_eq!(x.view().to_f64(), [1.0, -2.0]);
+        assert_eq!(x.to_f64(), [1.0, -2.0]);
         assert!(rounded(&x, Elem::Bf16).unwrap().is_none());
         let wide = rounded(&x, Elem::F32).unwrap().unwrap();
         assert_eq!(encode(&wide).1, [1.0f32.to_le_bytes(), (-2.0f32).to_le_bytes()].concat());
@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn rounding_is_to_nearest_even() {
         let x = Tensor::from_slice(&[1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, 2049.0f32], &[3]).unwrap();
-        let to = |elem| rounded(&x, elem).unwrap().unwrap().view().to_f64();
+        let to = |elem| rounded(&x, elem).unwrap().unwrap().to_f64();
         assert_eq!(to(Elem::Bf16), [1.0, 1.0 + 4.0 / 256.0, 2048.0]);
         assert_eq!(to(Elem::F16), [1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, 2048.0]);
     }

@@ -13,8 +13,8 @@ use tilewright::prelude::Device;
 pub struct Args {
     /// Only cases whose kernel or name holds this text.
     filter: Option<String>,
-    /// Only on this device.
-    #[arg(long, value_enum)]
+    /// Only on this device: cpu, cuda (cuda:1 for the second GPU), metal (not in this version) or interp.
+    #[arg(long)]
     device: Option<DeviceName>,
     /// Name the cases and run none.
     #[arg(long)]

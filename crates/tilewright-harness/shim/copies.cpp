@@ -32,8 +32,8 @@ void perform(const Copy& copy) {
 }
 
 extern "C" void tilewright_copy(void* to, const void* from, unsigned bytes, bool valid) {
-    if ((uintptr_t)to % bytes != 0 || (valid && (uintptr_t)from % bytes != 0))
-        fail(OUT_OF_BOUNDS, "cp.async of %u bytes from %p to %p: not aligned to its size", bytes, from, to);
+    tilewright_aligned((uintptr_t)to, bytes);
+    if (valid) tilewright_aligned((uintptr_t)from, bytes);
     uintptr_t place = (uintptr_t)to - (uintptr_t)tilewright_shared;
     if (place >= launch.shared_bytes || launch.shared_bytes - place < bytes)
         fail(OUT_OF_BOUNDS, "cp.async of %u bytes to byte %ld of %u bytes of shared memory", bytes, (long)place, launch.shared_bytes);

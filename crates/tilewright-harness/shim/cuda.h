@@ -139,6 +139,12 @@ template <class T> TILEWRIGHT_INLINE T __shfl_sync(unsigned, T value, int source
 template <class T> TILEWRIGHT_INLINE T __shfl_xor_sync(unsigned, T value, int mask) {
     return tilewright_shuffle_value(value, (tilewright_thread ^ (unsigned)mask) & 31);
 }
+// Whether a condition holds in any lane.
+TILEWRIGHT_INLINE bool __any_sync(unsigned, bool value) {
+    int any = value;
+    for (int mask = 1; mask < 32; mask *= 2) any |= tilewright_shuffle_value(any, (tilewright_thread ^ (unsigned)mask) & 31);
+    return any != 0;
+}
 template <class T> TILEWRIGHT_INLINE T __shfl_down_sync(unsigned, T value, unsigned by) {
     unsigned lane = tilewright_thread & 31;
     return tilewright_shuffle_value(value, lane + by < 32 ? lane + by : lane);

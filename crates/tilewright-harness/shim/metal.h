@@ -1,18 +1,13 @@
 // The Metal Shading Language as far as rendered kernels use it, for a C++ compiler on the CPU.
 #pragma once
+#define TILEWRIGHT_SHARED __attribute__((address_space(3)))
 #include "warp.h"
 
 #define kernel extern "C"
 #define thread
-#ifdef TILEWRIGHT_FLAT_MEMORY // sanitizers look only at pointers without an address space
-#define device
-#define constant const
-#define threadgroup
-#else
 #define device __attribute__((address_space(1)))
 #define constant __attribute__((address_space(2))) const
 #define threadgroup __attribute__((address_space(3)))
-#endif
 
 typedef _Float16 half;
 typedef __bf16 bfloat;
@@ -149,6 +144,12 @@ template <class T> TILEWRIGHT_INLINE T simd_shuffle(T value, ushort lane) {
 template <class T> TILEWRIGHT_INLINE T simd_broadcast(T value, ushort lane) { return simd_shuffle(value, lane); }
 template <class T> TILEWRIGHT_INLINE T simd_shuffle_xor(T value, ushort mask) {
     return tilewright_shuffle_value(value, (tilewright_thread ^ mask) & 31);
+}
+// Whether a condition holds in any lane.
+TILEWRIGHT_INLINE bool simd_any(bool value) {
+    int any = value;
+    for (ushort mask = 1; mask < 32; mask *= 2) any |= tilewright_shuffle_value(any, (tilewright_thread ^ mask) & 31);
+    return any != 0;
 }
 template <class T> TILEWRIGHT_INLINE T simd_shuffle_down(T value, ushort by) {
     uint lane = tilewright_thread & 31;

@@ -108,11 +108,17 @@ void tilewright_ldmatrix(unsigned* registers, const void* row, unsigned count, b
                                                       {load_matrices<4, false>, load_matrices<4, true>}};
     LoadMatrix record = {registers, {}};
     if (tilewright_thread % 32 < count * 8) {
-        if ((uintptr_t)row % 16 != 0) fail(OUT_OF_BOUNDS, "ldmatrix: the row at %p is not aligned to 16 bytes", row);
+        tilewright_aligned((uintptr_t)row, 16);
         thread_reads(row, 16);
         memcpy(record.row, row, 16);
     }
     tilewright_meet(operations[count == 4][transposed], &record, __builtin_return_address(0));
+}
+
+void tilewright_aligned(unsigned long address, unsigned long bytes) {
+    if (address % bytes != 0)
+        fail(MISALIGNED, "thread %u of block (%u, %u, %u): an access to %lu bytes at an address with remainder %lu", tilewright_thread,
+             tilewright_block.x, tilewright_block.y, tilewright_block.z, bytes, address % bytes);
 }
 
 // Conversion of `bfloat`, which the compiler calls: to nearest, ties to even.

@@ -28,7 +28,7 @@ enum Order : uint32_t { FORWARD, REVERSE, RANDOM };
 enum CopyTiming : uint32_t { LATE, AT_ONCE };
 
 // Exit statuses, which src/launch.rs knows too.
-enum Exit { DIVERGED = 3, OUT_OF_BOUNDS = 4, BAD_REQUEST = 5 };
+enum Exit { DIVERGED = 3, OUT_OF_BOUNDS = 4, BAD_REQUEST = 5, MISALIGNED = 6 };
 
 struct Launch {
     uint32_t grid[3];

@@ -2,7 +2,11 @@
 #pragma once
 
 #define TILEWRIGHT_INLINE inline __attribute__((always_inline))
-#define TILEWRIGHT_MEETING __attribute__((convergent))
+#ifndef TILEWRIGHT_SHARED // the address space of shared memory
+#define TILEWRIGHT_SHARED
+#endif
+// Every call stays a place of its own: lanes at two calls are at two places.
+#define TILEWRIGHT_MEETING __attribute__((convergent, nomerge))
 
 extern "C" {
 
@@ -23,7 +27,7 @@ extern TilewrightIndex tilewright_block, tilewright_grid;
 // The thread that runs: its index in the block, and how many there are.
 extern unsigned tilewright_thread, tilewright_threads;
 // Shared memory: the size that the launch gives, between areas that nobody may touch. Also known as `shared`.
-extern unsigned char tilewright_shared[];
+extern TILEWRIGHT_SHARED unsigned char tilewright_shared[];
 
 struct TilewrightShuffle {
     unsigned long value;
@@ -48,6 +52,9 @@ void tilewright_multiply(void* const lanes[32]);
 
 // Loads `count` 8x8 matrices of 16-bit elements; lane 8m+r names row r of matrix m.
 TILEWRIGHT_MEETING void tilewright_ldmatrix(unsigned* registers, const void* row, unsigned count, bool transposed);
+
+// Before an access to `bytes` bytes: ends the process when the address is not a multiple of them.
+void tilewright_aligned(unsigned long address, unsigned long bytes);
 
 // Copies that finish no sooner than `tilewright_copy_wait` says; see `CopyTiming`.
 void tilewright_copy(void* to, const void* from, unsigned bytes, bool valid);

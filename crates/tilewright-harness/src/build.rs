@@ -1,7 +1,7 @@
 //! From a kernel's text to a program that runs it.
 
 use crate::error::{HarnessError, Missing};
-use crate::{Module, Options, Sanitizer, glue};
+use crate::{Module, Options, Sanitizer, glue, spaces};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tilewright_compile::gpu::{Dialect, Source};
 
 /// The C++ side, which is compiled with every kernel (headers) or once (the runtime).
-const SHIM: [(&str, &str); 9] = [
+const SHIM: [(&str, &str); 11] = [
     ("warp.h", include_str!("../shim/warp.h")),
     ("cuda.h", include_str!("../shim/cuda.h")),
     ("metal.h", include_str!("../shim/metal.h")),
@@ -20,8 +20,16 @@ const SHIM: [(&str, &str); 9] = [
     ("main.cpp", include_str!("../shim/main.cpp")),
     // What kernels include comes with the shim.
     ("metal_stdlib", "#pragma once\n"),
+    ("cuda_fp16.h", "#pragma once\n"),
+    ("cuda_bf16.h", "#pragma once\n"),
 ];
 const RUNTIME: [&str; 4] = ["fibers", "operations", "copies", "main"];
+
+/// Reports name lines of the kernel's text.
+const DEBUG: &str = "-gline-tables-only";
+
+/// What is compiled depends on these files too.
+const BUILD: [&str; 2] = [include_str!("build.rs"), include_str!("spaces.rs")];
 
 /// For all of it: no fast mathematics, half rounds after each operation, signed integers wrap.
 const FLAGS: [&str; 11] = [
@@ -63,7 +71,7 @@ impl Harness {
         let Some((clang, version)) = found else { return Err(Missing::Clang { tried }) };
         let root = std::env::var_os("TILEWRIGHT_HARNESS_CACHE")
             .map_or_else(|| std::env::temp_dir().join("tilewright-harness"), PathBuf::from);
-        let folder = root.join(digest(&(&clang, version, SHIM, FLAGS)));
+        let folder = root.join(digest(&(&clang, version, SHIM, BUILD)));
         Ok(Harness { clang, folder })
     }
 
@@ -85,18 +93,45 @@ impl Harness {
             let text = folder.join(name);
             write(&text, &program)?;
             let mut command = self.clang(options.sanitizer);
-            command.args(["-O1", "-nostdinc", "-DTILEWRIGHT_HARNESS", "-x", "c++"]);
+            command.args(["-O2", "-fno-vectorize", "-fno-slp-vectorize"]);
             // Duplicated code would give one barrier two places.
             command.args(["-mllvm", "-tail-dup-placement=false", "-mllvm", "-disable-tail-duplicate"]);
             command.args(["-mllvm", "-disable-early-taildup"]);
-            if source.dialect == Dialect::Msl {
-                command.args(["-Xclang", "-cl-single-precision-constant"]);
-            }
-            command.arg("-I").arg(self.folder.join("shim")).arg("-include").arg(self.folder.join("shim").join(header));
-            command.arg(&text).args(["-x", "none"]).args(&objects).arg("-lm");
+            match source.dialect {
+                Dialect::Cuda => self.front(&mut command, header, &text),
+                Dialect::Msl => {
+                    let ir = self.one_space(source, &text, options.sanitizer)?;
+                    command.args(["-x", "ir"]).arg(ir)
+                }
+            };
+            command.args(["-x", "none"]).args(&objects).arg("-lm");
             build(command, &executable, &source.entry)?;
         }
         Ok(Module::new(executable, source, options))
+    }
+
+    /// What the compiler needs to know to read a kernel's text.
+    fn front<'a>(&self, command: &'a mut Command, header: &str, text: &Path) -> &'a mut Command {
+        let shim = self.folder.join("shim");
+        command.args(["-nostdinc", "-DTILEWRIGHT_HARNESS"]).arg("-I").arg(&shim).arg("-include").arg(shim.join(header));
+        command.args(["-x", "c++"]).arg(text)
+    }
+
+    /// A Metal kernel as IR, after its address spaces were checked. Sanitizers get it without them.
+    fn one_space(&self, source: &Source, text: &Path, sanitizer: Option<Sanitizer>) -> Result<PathBuf, HarnessError> {
+        let mut command = self.clang(sanitizer);
+        command.args(["-O2", "-S", "-emit-llvm", DEBUG, "-Xclang", "-disable-llvm-passes"]);
+        command.args(["-Xclang", "-cl-single-precision-constant"]);
+        self.front(&mut command, "metal.h", text).args(["-o", "-"]);
+        let ir = compile(command, &source.entry)?;
+        if let Some(line) = spaces::cast(&ir) {
+            let output = format!("{}:{line}: error: a pointer is cast to another address space", text.display());
+            return Err(HarnessError::Compile { kernel: source.entry.clone(), output });
+        }
+        let path = text.with_extension("ll");
+        let ir = spaces::aligned(&ir);
+        write(&path, &if sanitizer.is_some() { spaces::flattened(&ir) } else { ir })?;
+        Ok(path)
     }
 
     /// The runtime's objects, compiled when they are not there yet.
@@ -130,15 +165,13 @@ impl Harness {
     fn clang(&self, sanitizer: Option<Sanitizer>) -> Command {
         let mut command = Command::new(&self.clang);
         command.args(FLAGS);
+        // GPUs fault on misaligned accesses, and shift and index registers in ways of their own.
+        command.args(["-fsanitize=alignment,array-bounds,shift-exponent"]);
         match sanitizer {
-            None => {}
-            Some(Sanitizer::Address) => {
-                command.args(["-fsanitize=address", "-gline-tables-only", "-DTILEWRIGHT_FLAT_MEMORY"]);
-            }
-            Some(Sanitizer::Thread) => {
-                command.args(["-fsanitize=thread", "-gline-tables-only", "-DTILEWRIGHT_FLAT_MEMORY"]);
-            }
-        }
+            None => command.arg("-fsanitize-trap=all"),
+            Some(Sanitizer::Address) => command.args(["-fsanitize=address", "-fno-sanitize-recover=all", DEBUG]),
+            Some(Sanitizer::Thread) => command.args(["-fsanitize=thread", "-fsanitize-trap=undefined", DEBUG]),
+        };
         command
     }
 }
@@ -154,12 +187,19 @@ fn version(clang: &str) -> Option<String> {
 /// Runs the compiler; the result appears under its name only when it is whole.
 fn build(mut command: Command, result: &Path, kernel: &str) -> Result<(), HarnessError> {
     let partial = partial_name(result);
-    let output = command.arg("-o").arg(&partial).output().map_err(io("run", Path::new(command.get_program())))?;
+    command.arg("-o").arg(&partial);
+    compile(command, kernel)?;
+    std::fs::rename(&partial, result).map_err(io("rename", &partial))
+}
+
+/// Runs the compiler and returns what it prints.
+fn compile(mut command: Command, kernel: &str) -> Result<String, HarnessError> {
+    let output = command.output().map_err(io("run", Path::new(command.get_program())))?;
     if !output.status.success() {
         let output = String::from_utf8_lossy(&output.stderr).into_owned();
         return Err(HarnessError::Compile { kernel: kernel.to_string(), output });
     }
-    std::fs::rename(&partial, result).map_err(io("rename", &partial))
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn write(path: &Path, text: &str) -> Result<(), HarnessError> {

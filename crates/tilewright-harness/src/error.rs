@@ -71,6 +71,14 @@ pub enum HarnessError {
         /// What was accessed.
         report: String,
     },
+    /// A misaligned access, an index outside a thread's own array, or a shift by as many bits as there are.
+    #[error("kernel {kernel}: {report}")]
+    Undefined {
+        /// The kernel's entry.
+        kernel: String,
+        /// What was done; with [`Sanitizer::Address`](crate::Sanitizer::Address) also where.
+        report: String,
+    },
     /// Two threads access the same memory, one of them writes, and no barrier stands between.
     #[error("kernel {kernel}: {report}")]
     Race {
@@ -79,7 +87,19 @@ pub enum HarnessError {
         /// The thread sanitizer's report.
         report: String,
     },
-    /// The kernel ended in another way than by returning: a signal, or a run of more than 300 s.
+    /// The results depend on the order of threads or on the time of copies.
+    #[error("kernel {kernel}: output {output} differs from the first run at byte {byte} in {run:?}")]
+    Unsteady {
+        /// The kernel's entry.
+        kernel: String,
+        /// Which one of the tensors that are written.
+        output: usize,
+        /// The first byte that differs.
+        byte: usize,
+        /// The run that differs.
+        run: crate::Run,
+    },
+    /// The kernel ended in another way than by returning: a signal, or a run of more than 60 s.
     #[error("kernel {kernel} ended with {status}\n{output}")]
     Crash {
         /// The kernel's entry.

@@ -14,8 +14,11 @@ use tilewright_ir::{Access, Elem};
 /// Exit statuses of the runtime (`shim/runtime.h`) and those that the sanitizers are told to use.
 const DIVERGED: i32 = 3;
 const OUT_OF_BOUNDS: i32 = 4;
+const MISALIGNED: i32 = 6;
 const ADDRESS_REPORT: i32 = 65;
 const THREAD_REPORT: i32 = 66;
+/// The signal of an instruction that stands for a failed check.
+const TRAP: i32 = 4;
 
 /// A compiled kernel.
 #[derive(Clone, Debug)]
@@ -53,7 +56,10 @@ impl Module {
         let request = self.request(grid, args, &numbers, &pointers, run);
         let mut child = Command::new(&self.executable)
             .env("ASAN_OPTIONS", format!("exitcode={ADDRESS_REPORT}:detect_stack_use_after_return=0:detect_leaks=0"))
-            .env("TSAN_OPTIONS", format!("exitcode={THREAD_REPORT}:halt_on_error=1:report_signal_unsafe=0"))
+            .env(
+                "TSAN_OPTIONS",
+                format!("exitcode={THREAD_REPORT}:halt_on_error=1:report_signal_unsafe=0:atexit_sleep_ms=0"),
+            )
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -171,6 +177,17 @@ impl Module {
         match (status.code(), self.options.sanitizer) {
             (Some(0), _) => Ok(()),
             (Some(DIVERGED), _) => Err(HarnessError::Divergence { kernel, report }),
+            (Some(ADDRESS_REPORT), _) if report.contains("runtime error:") => {
+                Err(HarnessError::Undefined { kernel, report })
+            }
+            (Some(MISALIGNED), _) => Err(HarnessError::Undefined { kernel, report }),
+            (None, _) if status.signal() == Some(TRAP) => {
+                let report =
+                    "a misaligned access, an index outside a thread's own array, or a shift by as many bits as \
+                              there are\n = help: Sanitizer::Address says where"
+                        .to_string();
+                Err(HarnessError::Undefined { kernel, report })
+            }
             (Some(OUT_OF_BOUNDS), _) | (Some(ADDRESS_REPORT), Some(Sanitizer::Address)) => {
                 Err(HarnessError::OutOfBounds { kernel, report })
             }

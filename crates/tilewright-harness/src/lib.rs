@@ -6,27 +6,29 @@
 //!
 //! ```text
 //! let harness = Harness::available()?;
-//! let module = harness.compile(&source, Options::default())?;
-//! module.launch([4, 1, 1], &mut args, Run::default())?;
+//! harness.launch(&source, [4, 1, 1], &mut args, &Checks::orders())?;
 //! ```
 //!
-//! What is found: text that is no C++ or mixes address spaces (plain builds only), barriers that not all threads reach, writes
+//! What is found: text that is no C++ or mixes address spaces, barriers that not all threads reach, misaligned
+//! accesses, indices outside a thread's own arrays, writes
 //! outside tensors and shared memory; with [`Sanitizer::Address`] reads too; with [`Sanitizer::Thread`] accesses that no barrier
 //! orders. Copies by `cp.async` happen at the wait for them, or at once.
 //!
-//! What is not: the order in which a GPU's matrix units add, approximate functions, relaxed ordering of device memory, casts
-//! from one address space to another that are written out, speed.
+//! What is not: the order in which a GPU's matrix units add, approximate functions, relaxed ordering of device memory, speed.
 //!
 //! Compiled kernels are kept in `TILEWRIGHT_HARNESS_CACHE`, or in `tilewright-harness` in the folder for temporary files. They
 //! are found by content; the folder may be deleted at any time.
 
 mod build;
+mod check;
 mod error;
 mod glue;
 mod launch;
+mod spaces;
 mod tensor;
 
 pub use build::Harness;
+pub use check::Checks;
 pub use error::{HarnessError, Missing};
 pub use launch::Module;
 pub use tensor::{Arg, Tensor, TensorMut};

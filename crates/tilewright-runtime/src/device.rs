@@ -1,7 +1,9 @@
 //! The one way from a kernel to its results, whatever the device.
 
 use crate::cpu::{CpuDevice, CpuPipeline, Isa};
-use crate::error::LaunchError;
+use crate::cuda::cudarc::driver::CudaStream;
+use crate::cuda::{CudaDevice, CudaPipeline, GpuInfo, Resources, Stream, Wait};
+use crate::error::{DeviceError, LaunchError, OutOfReach};
 use crate::interp;
 use crate::tensor::{Layout, TensorView, TensorViewMut};
 use std::collections::HashMap;
@@ -20,6 +22,8 @@ pub enum DeviceKind {
     Cpu,
     /// The reference interpreter: slow, in f64.
     Interp,
+    /// An NVIDIA GPU.
+    Cuda,
 }
 
 /// What a device is, for people and planners.
@@ -27,12 +31,15 @@ pub enum DeviceKind {
 pub struct DeviceInfo {
     /// Which kind.
     pub kind: DeviceKind,
-    /// `cpu` or `interp`.
+    /// `cpu`, `interp` or `cuda`.
     pub name: &'static str,
-    /// Tile programs that run at once.
+    /// What runs tile programs side by side: threads, or the multiprocessors of a GPU.
     pub threads: usize,
-    /// The vector instructions in use: `avx512`, `avx2`, `neon` or `portable`; `f64` for the interpreter.
+    /// The vector instructions in use: `avx512`, `avx2`, `neon` or `portable`; `f64` for the interpreter; the architecture of a
+    /// GPU, such as `sm_90a`.
     pub isa: &'static str,
+    /// More of a GPU; `None` for others.
+    pub gpu: Option<Arc<GpuInfo>>,
 }
 
 /// Something that runs kernels. Cheap to clone; clones share the pipeline cache.
@@ -46,9 +53,10 @@ struct Shared {
     specialised: Mutex<HashMap<String, Pipeline>>,
 }
 
-enum Backend {
+pub(crate) enum Backend {
     Cpu(CpuDevice),
     Interp,
+    Cuda(CudaDevice),
 }
 
 /// A kernel compiled for one device. Cheap to clone.
@@ -65,6 +73,7 @@ struct Compiled {
 enum Code {
     Cpu(CpuPipeline),
     Interp,
+    Cuda(CudaPipeline),
 }
 
 /// What a parameter is given at launch.
@@ -98,17 +107,60 @@ impl Device {
         Device::new(Backend::Interp)
     }
 
+    /// The NVIDIA GPU of this number, from 0. Opened in the context that all libraries of the process share, on a stream of
+    /// its own.
+    ///
+    /// # Errors
+    /// No driver, no such GPU, no NVRTC, or a GPU or driver that is too old; each says what to do.
+    pub fn cuda(ordinal: usize) -> Result<Device, DeviceError> {
+        Ok(Device::new(Backend::Cuda(CudaDevice::open(ordinal)?)))
+    }
+
+    /// The NVIDIA GPU of a caller's stream: nothing is put on another stream or into another context. Keep the result: each
+    /// device has compiled kernels of its own.
+    ///
+    /// # Errors
+    /// As [`cuda`](Self::cuda).
+    pub fn cuda_on(stream: Arc<CudaStream>) -> Result<Device, DeviceError> {
+        Ok(Device::new(Backend::Cuda(CudaDevice::of_caller(stream)?)))
+    }
+
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.0.backend
+    }
+
     fn new(backend: Backend) -> Device {
         Device(Arc::new(Shared { backend, pipelines: Mutex::default(), specialised: Mutex::default() }))
     }
 
     /// What it is.
     pub fn info(&self) -> DeviceInfo {
+        let (kind, name, threads, gpu) = match &self.0.backend {
+            Backend::Cpu(cpu) => (DeviceKind::Cpu, "cpu", cpu.threads(), None),
+            Backend::Interp => (DeviceKind::Interp, "interp", 1, None),
+            Backend::Cuda(cuda) => (DeviceKind::Cuda, "cuda", cuda.info().multiprocessors, Some(cuda.info().clone())),
+        };
+        DeviceInfo { kind, name, threads, isa: self.isa(), gpu }
+    }
+
+    fn isa(&self) -> &'static str {
         match &self.0.backend {
-            Backend::Cpu(cpu) => {
-                DeviceInfo { kind: DeviceKind::Cpu, name: "cpu", threads: cpu.threads(), isa: cpu.isa().name() }
+            Backend::Cpu(cpu) => cpu.isa().name(),
+            Backend::Interp => "f64",
+            Backend::Cuda(cuda) => cuda.arch(),
+        }
+    }
+
+    /// The stream that [`launch`](Self::launch) uses.
+    ///
+    /// # Errors
+    /// [`DeviceError::Without`] on a device that is no GPU: there, a launch is done when it returns.
+    pub fn stream(&self) -> Result<&Stream, DeviceError> {
+        match &self.0.backend {
+            Backend::Cuda(cuda) => Ok(cuda.home()),
+            Backend::Cpu(_) | Backend::Interp => {
+                Err(DeviceError::Without { device: self.info().name, what: "streams" })
             }
-            Backend::Interp => DeviceInfo { kind: DeviceKind::Interp, name: "interp", threads: 1, isa: "f64" },
         }
     }
 
@@ -127,8 +179,9 @@ impl Device {
         let code = match &self.0.backend {
             Backend::Cpu(cpu) => Code::Cpu(cpu.compile(&kernel)?),
             Backend::Interp => Code::Interp,
+            Backend::Cuda(cuda) => Code::Cuda(CudaPipeline::new(cuda, &kernel)?),
         };
-        let pipeline = Pipeline(Arc::new(Compiled { kernel, isa: self.info().isa, code }));
+        let pipeline = Pipeline(Arc::new(Compiled { kernel, isa: self.isa(), code }));
         self.0.pipelines.lock().unwrap_or_else(PoisonError::into_inner).insert(content, pipeline.clone());
         Ok(pipeline)
     }
@@ -155,22 +208,63 @@ impl Device {
 
     /// Runs every program of the grid and returns when all are done. `args` are in parameter order.
     ///
+    /// A GPU takes tensors of its own memory as they are. Tensors in memory of the host are copied there and back each time:
+    /// good for tests and single calls. [`launch_async`](Self::launch_async) does neither copy nor wait.
+    ///
     /// # Errors
-    /// Arguments that do not fit the parameters; nothing is written then.
+    /// Arguments that do not fit the parameters, or that the device cannot reach; nothing is written then. A GPU that failed.
     pub fn launch(&self, pipeline: &Pipeline, grid: Grid, args: &mut [Arg<'_>]) -> Result<(), LaunchError> {
+        let kernel = self.check(pipeline, grid, args)?;
+        match (&self.0.backend, &pipeline.0.code) {
+            (Backend::Cpu(cpu), Code::Cpu(code)) => {
+                check_host_memory(kernel, args)?;
+                cpu.launch(code, grid, args)
+            }
+            (Backend::Interp, Code::Interp) => {
+                check_host_memory(kernel, args)?;
+                interp::launch(kernel, grid, args)
+            }
+            (Backend::Cuda(cuda), Code::Cuda(code)) => cuda.launch(code, kernel, cuda.home(), grid, args, Wait::Yes),
+            _ => Err(LaunchError::ForeignPipeline { kernel: kernel.name.to_string() }),
+        }
+    }
+
+    /// Puts a launch on a stream of a GPU and returns at once; what it writes is there for what comes after it on the stream.
+    /// All tensors must be in memory of the GPU ([`upload`](Device::upload)). They may be dropped at once: their memory is given
+    /// back after the launch. No other stream may use what it writes meanwhile; such a race leaves any values there.
+    ///
+    /// # Errors
+    /// As [`launch`](Self::launch). What fails while the kernel runs is said by the next call that waits. A device that is no
+    /// GPU has no streams.
+    pub fn launch_async(
+        &self,
+        stream: &Stream,
+        pipeline: &Pipeline,
+        grid: Grid,
+        args: &mut [Arg<'_>],
+    ) -> Result<(), LaunchError> {
+        let kernel = self.check(pipeline, grid, args)?;
+        match (&self.0.backend, &pipeline.0.code) {
+            (Backend::Cuda(cuda), Code::Cuda(code)) => cuda.launch(code, kernel, stream, grid, args, Wait::No),
+            (Backend::Cuda(_), _) => Err(LaunchError::ForeignPipeline { kernel: kernel.name.to_string() }),
+            (Backend::Cpu(_) | Backend::Interp, _) => {
+                let error = DeviceError::Without { device: self.info().name, what: "streams" };
+                Err(LaunchError::Device { kernel: kernel.name.to_string(), error })
+            }
+        }
+    }
+
+    /// What every device asks of a launch; the kernel.
+    fn check<'p>(&self, pipeline: &'p Pipeline, grid: Grid, args: &[Arg<'_>]) -> Result<&'p Kernel, LaunchError> {
         let kernel = &pipeline.0.kernel;
-        if pipeline.0.isa != self.info().isa {
+        if pipeline.0.isa != self.isa() {
             return Err(LaunchError::ForeignPipeline { kernel: kernel.name.to_string() });
         }
         if grid.iter().any(|&n| n > i32::MAX as u32) {
             return Err(LaunchError::Grid { grid });
         }
         check_args(kernel, args)?;
-        match (&self.0.backend, &pipeline.0.code) {
-            (Backend::Cpu(cpu), Code::Cpu(code)) => cpu.launch(code, grid, args),
-            (Backend::Interp, Code::Interp) => interp::launch(kernel, grid, args),
-            _ => Err(LaunchError::ForeignPipeline { kernel: kernel.name.to_string() }),
-        }
+        Ok(kernel)
     }
 
     /// How many pipelines the cache holds.
@@ -185,11 +279,12 @@ impl Pipeline {
         &self.0.kernel
     }
 
-    /// What the device runs, as text: the vector program of the CPU, or the IR for the interpreter.
+    /// What the device runs, as text: the vector program of the CPU, the IR for the interpreter, CUDA C++ for a GPU.
     pub fn listing(&self) -> String {
         match &self.0.code {
             Code::Cpu(code) => code.program().to_string(),
             Code::Interp => self.0.kernel.to_string(),
+            Code::Cuda(code) => code.source().text.clone(),
         }
     }
 
@@ -197,15 +292,24 @@ impl Pipeline {
     pub fn stats(&self) -> Option<Stats> {
         match &self.0.code {
             Code::Cpu(code) => Some(code.program().stats),
-            Code::Interp => None,
+            Code::Interp | Code::Cuda(_) => None,
         }
     }
 
-    /// Bytes of working memory of one tile program; 0 for the interpreter.
+    /// What it takes of a GPU's multiprocessor, for well aligned tensors; `None` for other devices.
+    pub fn resources(&self) -> Option<Resources> {
+        match &self.0.code {
+            Code::Cuda(code) => Some(code.resources()),
+            Code::Cpu(_) | Code::Interp => None,
+        }
+    }
+
+    /// Bytes of working memory of one tile program: dynamic shared memory on a GPU, 0 for the interpreter.
     pub fn scratch_bytes(&self) -> usize {
         match &self.0.code {
             Code::Cpu(code) => code.scratch_bytes(),
             Code::Interp => 0,
+            Code::Cuda(code) => code.source().shared_bytes as usize,
         }
     }
 }
@@ -217,7 +321,7 @@ fn check_args(kernel: &Kernel, args: &[Arg<'_>]) -> Result<(), LaunchError> {
     }
     for (param, arg) in kernel.params.iter().zip(args) {
         let ty = kernel.ty(param.value);
-        let fits = |layout: &Layout| matches!(ty, Type::View { elem, rank } if elem == layout.elem && rank as usize == layout.rank);
+        let fits = |layout: &Layout| matches!(ty, Type::View { elem, rank } if elem == layout.elem && rank as usize == layout.rank());
         let good = match arg {
             Arg::Read(t) => param.access == Access::Read && fits(&t.layout),
             Arg::Write(t) => param.access == Access::Write && fits(&t.layout),
@@ -234,6 +338,22 @@ fn check_args(kernel: &Kernel, args: &[Arg<'_>]) -> Result<(), LaunchError> {
                 Arg::Scalar(x) => format!("the number {x}"),
             };
             return Err(LaunchError::Argument { kernel: name(), param: param.name.to_string(), wanted, got });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses tensors in memory of a GPU.
+fn check_host_memory(kernel: &Kernel, args: &[Arg<'_>]) -> Result<(), LaunchError> {
+    for (param, arg) in kernel.params.iter().zip(args) {
+        let on_host = match arg {
+            Arg::Read(t) => t.host_bytes().is_some(),
+            Arg::Write(t) => t.as_read().host_bytes().is_some(),
+            Arg::Scalar(_) => true,
+        };
+        if !on_host {
+            let (kernel, param) = (kernel.name.to_string(), param.name.to_string());
+            return Err(LaunchError::Memory { kernel, param, memory: OutOfReach::Gpu });
         }
     }
     Ok(())

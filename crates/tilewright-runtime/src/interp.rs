@@ -2,30 +2,37 @@
 
 use crate::device::{Arg, Grid};
 use crate::error::LaunchError;
+use crate::tensor::TensorView;
 use tilewright_ir::Kernel;
-use tilewright_ir::interp::{self, InterpError, Tensor};
+use tilewright_ir::interp::{self, Tensor};
 
 /// Copies the arguments into the interpreter's tensors, runs the grid, and copies the outputs back.
 pub(crate) fn launch(kernel: &Kernel, grid: Grid, args: &mut [Arg<'_>]) -> Result<(), LaunchError> {
-    let failed = |e: InterpError| LaunchError::Failed { kernel: kernel.name.to_string(), reason: e.to_string() };
-    let copies: Result<Vec<interp::Arg>, InterpError> = args.iter().map(copy_in).collect();
-    let mut copies = copies.map_err(failed)?;
-    interp::run(kernel, grid, &mut copies).map_err(failed)?;
+    let mut copies = args.iter().map(|arg| copy_in(kernel, arg)).collect::<Result<Vec<_>, _>>()?;
+    interp::run(kernel, grid, &mut copies).map_err(|e| failed(kernel, &e))?;
     for (arg, copy) in args.iter_mut().zip(&copies) {
         if let (Arg::Write(view), Some(tensor)) = (arg, copy.tensor()) {
-            view.copy_from_f64(&tensor.to_vec());
+            view.copy_from_f64(&tensor.to_vec()).map_err(|e| failed(kernel, &e))?;
         }
     }
     Ok(())
 }
 
-fn copy_in(arg: &Arg<'_>) -> Result<interp::Arg, InterpError> {
-    Ok(match arg {
-        Arg::Read(view) => interp::Arg::Tensor(Tensor::new(view.elem(), view.shape(), view.to_f64())?),
+fn copy_in(kernel: &Kernel, arg: &Arg<'_>) -> Result<interp::Arg, LaunchError> {
+    let tensor = |view: TensorView<'_>| {
+        let values = view.to_f64().map_err(|e| failed(kernel, &e))?;
+        Ok(interp::Arg::Tensor(Tensor::new(view.elem(), view.shape(), values).map_err(|e| failed(kernel, &e))?))
+    };
+    match arg {
+        Arg::Read(view) => tensor(*view),
         // What the kernel does not write keeps what it holds.
-        Arg::Write(view) => interp::Arg::Tensor(Tensor::new(view.elem(), view.shape(), view.to_f64())?),
-        Arg::Scalar(number) => interp::Arg::Scalar(*number),
-    })
+        Arg::Write(view) => tensor(view.as_read()),
+        Arg::Scalar(number) => Ok(interp::Arg::Scalar(*number)),
+    }
+}
+
+fn failed(kernel: &Kernel, reason: &dyn std::error::Error) -> LaunchError {
+    LaunchError::Failed { kernel: kernel.name.to_string(), reason: reason.to_string() }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Tensors: strided windows into host memory or into memory of a device.
 
+use crate::cuda::Window;
 use crate::error::TensorError;
 use half::{bf16, f16};
 use tilewright_ir::{Elem, MAX_VIEW_RANK};
@@ -28,14 +29,15 @@ host_elements!(f32 => F32, f16 => F16, bf16 => Bf16, i32 => I32, u32 => U32, i8 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Layout {
     pub elem: Elem,
-    pub rank: usize,
+    /// At most [`MAX_VIEW_RANK`].
+    rank: u8,
     pub shape: [usize; MAX_VIEW_RANK],
     /// In elements.
     pub strides: [usize; MAX_VIEW_RANK],
 }
 
 impl Layout {
-    fn contiguous(elem: Elem, shape: &[usize]) -> Result<Layout, TensorError> {
+    pub fn contiguous(elem: Elem, shape: &[usize]) -> Result<Layout, TensorError> {
         let mut strides = vec![1usize; shape.len()];
         for axis in (1..shape.len()).rev() {
             let stride = strides[axis].checked_mul(shape[axis].max(1));
@@ -44,12 +46,12 @@ impl Layout {
         Layout::new(elem, shape, &strides)
     }
 
-    fn new(elem: Elem, shape: &[usize], strides: &[usize]) -> Result<Layout, TensorError> {
+    pub fn new(elem: Elem, shape: &[usize], strides: &[usize]) -> Result<Layout, TensorError> {
         let rank = shape.len();
         if rank != strides.len() || rank > MAX_VIEW_RANK {
             return Err(TensorError::Rank { rank, strides: strides.len() });
         }
-        let mut layout = Layout { elem, rank, shape: [1; MAX_VIEW_RANK], strides: [0; MAX_VIEW_RANK] };
+        let mut layout = Layout { elem, rank: rank as u8, shape: [1; MAX_VIEW_RANK], strides: [0; MAX_VIEW_RANK] };
         layout.shape[..rank].copy_from_slice(shape);
         layout.strides[..rank].copy_from_slice(strides);
         let bytes = layout.reach().and_then(|n| n.checked_mul(elem.bytes()));
@@ -62,9 +64,14 @@ impl Layout {
         Ok(layout)
     }
 
+    /// How many axes there are.
+    pub fn rank(&self) -> usize {
+        self.rank.into()
+    }
+
     /// One past the last element that it reaches, in elements; `None` when that overflows.
-    fn reach(&self) -> Option<usize> {
-        let extents = || self.shape.iter().zip(&self.strides).take(self.rank);
+    pub fn reach(&self) -> Option<usize> {
+        let extents = || self.shape.iter().zip(&self.strides).take(self.rank());
         if extents().any(|(&extent, _)| extent == 0) {
             return Some(0);
         }
@@ -73,7 +80,7 @@ impl Layout {
 
     /// How many elements there are.
     pub fn count(&self) -> usize {
-        let extents = &self.shape[..self.rank];
+        let extents = &self.shape[..self.rank()];
         if extents.contains(&0) { 0 } else { extents.iter().fold(1, |n: usize, &e| n.saturating_mul(e)) }
     }
 
@@ -83,15 +90,27 @@ impl Layout {
         if steps { self.strides[axis] as isize } else { 0 } // inside the memory, whose bytes an isize counts
     }
 
+    /// Refuses memory of fewer elements than it reaches.
     fn check(&self, elements: usize) -> Result<(), TensorError> {
-        match self.reach() {
-            Some(needed) if needed <= elements => Ok(()),
+        self.check_from(0, elements * self.elem.bytes()).map(|_| ())
+    }
+
+    /// As `check` for memory of this many bytes from element `first` on; how many bytes lie before that element.
+    fn check_from(&self, first: usize, bytes: usize) -> Result<usize, TensorError> {
+        let elements = bytes / self.elem.bytes();
+        match self.reach().and_then(|reach| reach.checked_add(first)) {
+            Some(needed) if needed <= elements => Ok(first * self.elem.bytes()),
             needed => Err(TensorError::Length {
-                shape: self.shape[..self.rank].to_vec(),
+                shape: self.shape[..self.rank()].to_vec(),
                 needed: needed.unwrap_or(usize::MAX),
                 got: elements,
             }),
         }
+    }
+
+    /// Bytes from the first element to the end of the last one.
+    pub fn span_bytes(&self) -> usize {
+        self.reach().unwrap_or(0) * self.elem.bytes() // `new` checked both
     }
 
     /// Whether no two coordinates share an element: sorted by stride, each axis steps over all of the faster ones.
@@ -99,7 +118,7 @@ impl Layout {
         if self.count() == 0 {
             return true;
         }
-        let mut axes: Vec<(usize, usize)> = (0..self.rank).map(|a| (self.strides[a], self.shape[a])).collect();
+        let mut axes: Vec<(usize, usize)> = (0..self.rank()).map(|a| (self.strides[a], self.shape[a])).collect();
         axes.retain(|&(_, extent)| extent > 1);
         axes.sort_unstable();
         let mut reach = 1usize;
@@ -111,17 +130,64 @@ impl Layout {
     }
 }
 
-/// A tensor that is read: element type, shape, strides in elements, and borrowed memory.
+/// Where the elements of a tensor lie.
+#[derive(Clone, Copy)]
+pub(crate) enum Memory<'a> {
+    Host(&'a [u8]),
+    Cuda(Window<'a>),
+}
+
+/// Where the elements of an output lie; nobody else uses them meanwhile.
+pub(crate) enum MemoryMut<'a> {
+    Host(&'a mut [u8]),
+    Cuda(Window<'a>),
+}
+
+impl Memory<'_> {
+    fn bytes(&self) -> usize {
+        match self {
+            Memory::Host(bytes) => bytes.len(),
+            Memory::Cuda(window) => window.bytes(),
+        }
+    }
+
+    /// Without the first `bytes`, of which there are as many.
+    fn after(self, bytes: usize) -> Self {
+        match self {
+            Memory::Host(all) => Memory::Host(&all[bytes..]),
+            Memory::Cuda(window) => Memory::Cuda(window.after(bytes)),
+        }
+    }
+}
+
+impl MemoryMut<'_> {
+    /// The same memory, to be read.
+    pub fn as_read(&self) -> Memory<'_> {
+        match self {
+            MemoryMut::Host(bytes) => Memory::Host(bytes),
+            MemoryMut::Cuda(window) => Memory::Cuda(*window),
+        }
+    }
+
+    fn after(self, bytes: usize) -> Self {
+        match self {
+            MemoryMut::Host(all) => MemoryMut::Host(&mut all[bytes..]),
+            MemoryMut::Cuda(window) => MemoryMut::Cuda(window.after(bytes)),
+        }
+    }
+}
+
+/// A tensor that is read: element type, shape, strides in elements, and borrowed memory of the host or of a device.
 #[derive(Clone, Copy)]
 pub struct TensorView<'a> {
     pub(crate) layout: Layout,
-    pub(crate) bytes: &'a [u8],
+    pub(crate) memory: Memory<'a>,
 }
 
 /// A tensor that is written. No two of its elements share memory.
 pub struct TensorViewMut<'a> {
     pub(crate) layout: Layout,
-    pub(crate) bytes: &'a mut [u8],
+    pub(crate) memory: MemoryMut<'a>,
 }
 
 impl<'a> TensorView<'a> {
@@ -132,7 +198,7 @@ impl<'a> TensorView<'a> {
     pub fn from_slice<T: HostElement>(data: &'a [T], shape: &[usize]) -> Result<Self, TensorError> {
         let layout = Layout::contiguous(T::ELEM, shape)?;
         layout.check(data.len())?;
-        Ok(TensorView { layout, bytes: bytes_of(data) })
+        Ok(TensorView { layout, memory: Memory::Host(bytes_of(data)) })
     }
 
     /// A contiguous tensor over raw bytes in native order.
@@ -145,7 +211,7 @@ impl<'a> TensorView<'a> {
         if !(bytes.as_ptr() as usize).is_multiple_of(elem.bytes()) {
             return Err(TensorError::Alignment { elem });
         }
-        Ok(TensorView { layout, bytes })
+        Ok(TensorView { layout, memory: Memory::Host(bytes) })
     }
 
     /// The same memory under other extents and strides (in elements), for example a sequence-major tensor seen head-major.
@@ -153,9 +219,26 @@ impl<'a> TensorView<'a> {
     /// # Errors
     /// When the new shape reaches past the memory.
     pub fn with_strides(self, shape: &[usize], strides: &[usize]) -> Result<Self, TensorError> {
+        self.window(0, shape, strides)
+    }
+
+    /// A part of the same memory: from element `first` on, under these extents and strides (in elements). `first` counts from
+    /// where this view's memory starts.
+    ///
+    /// # Errors
+    /// When the part reaches past the memory.
+    pub fn window(self, first: usize, shape: &[usize], strides: &[usize]) -> Result<Self, TensorError> {
         let layout = Layout::new(self.layout.elem, shape, strides)?;
-        layout.check(self.bytes.len() / layout.elem.bytes())?;
-        Ok(TensorView { layout, ..self })
+        let skip = layout.check_from(first, self.memory.bytes())?;
+        Ok(TensorView { layout, memory: self.memory.after(skip) })
+    }
+
+    /// The bytes of the host memory that the view is over, from its first element on; `None` for memory of a device.
+    pub fn host_bytes(&self) -> Option<&'a [u8]> {
+        match self.memory {
+            Memory::Host(bytes) => Some(bytes),
+            Memory::Cuda(_) => None,
+        }
     }
 }
 
@@ -167,7 +250,7 @@ impl<'a> TensorViewMut<'a> {
     pub fn from_slice<T: HostElement>(data: &'a mut [T], shape: &[usize]) -> Result<Self, TensorError> {
         let layout = Layout::contiguous(T::ELEM, shape)?;
         layout.check(data.len())?;
-        Ok(TensorViewMut { layout, bytes: bytes_of_mut(data) })
+        Ok(TensorViewMut { layout, memory: MemoryMut::Host(bytes_of_mut(data)) })
     }
 
     /// A contiguous output over raw bytes in native order.
@@ -176,7 +259,7 @@ impl<'a> TensorViewMut<'a> {
     /// As [`from_slice`](Self::from_slice), and [`TensorError::Alignment`].
     pub fn from_bytes(elem: Elem, bytes: &'a mut [u8], shape: &[usize]) -> Result<Self, TensorError> {
         let TensorView { layout, .. } = TensorView::from_bytes(elem, bytes, shape)?;
-        Ok(TensorViewMut { layout, bytes })
+        Ok(TensorViewMut { layout, memory: MemoryMut::Host(bytes) })
     }
 
     /// The same memory under other extents and strides (in elements).
@@ -184,17 +267,34 @@ impl<'a> TensorViewMut<'a> {
     /// # Errors
     /// When the new shape reaches past the memory, or two elements would share memory.
     pub fn with_strides(self, shape: &[usize], strides: &[usize]) -> Result<Self, TensorError> {
+        self.window(0, shape, strides)
+    }
+
+    /// A part of the same memory, as [`TensorView::window`].
+    ///
+    /// # Errors
+    /// When the part reaches past the memory, or two elements would share memory.
+    pub fn window(self, first: usize, shape: &[usize], strides: &[usize]) -> Result<Self, TensorError> {
         let layout = Layout::new(self.layout.elem, shape, strides)?;
-        layout.check(self.bytes.len() / layout.elem.bytes())?;
+        let skip = layout.check_from(first, self.memory.as_read().bytes())?;
         if !layout.is_injective() {
             return Err(TensorError::Overlap { shape: shape.to_vec(), strides: strides.to_vec() });
         }
-        Ok(TensorViewMut { layout, ..self })
+        Ok(TensorViewMut { layout, memory: self.memory.after(skip) })
     }
 
     /// The same output, borrowed for a shorter time.
     pub fn reborrow(&mut self) -> TensorViewMut<'_> {
-        TensorViewMut { layout: self.layout, bytes: self.bytes }
+        let memory = match &mut self.memory {
+            MemoryMut::Host(bytes) => MemoryMut::Host(bytes),
+            MemoryMut::Cuda(window) => MemoryMut::Cuda(*window),
+        };
+        TensorViewMut { layout: self.layout, memory }
+    }
+
+    /// What it holds now.
+    pub fn as_read(&self) -> TensorView<'_> {
+        TensorView { layout: self.layout, memory: self.memory.as_read() }
     }
 }
 
@@ -208,12 +308,12 @@ macro_rules! describe {
 
             /// Extents, outermost first.
             pub fn shape(&self) -> &[usize] {
-                &self.layout.shape[..self.layout.rank]
+                &self.layout.shape[..self.layout.rank()]
             }
 
             /// Distance between neighbours along each axis, in elements.
             pub fn strides(&self) -> &[usize] {
-                &self.layout.strides[..self.layout.rank]
+                &self.layout.strides[..self.layout.rank()]
             }
         }
 
@@ -254,10 +354,10 @@ impl Tensor {
     /// # Errors
     /// As [`TensorView::from_slice`].
     pub fn from_slice<T: HostElement>(data: &[T], shape: &[usize]) -> Result<Tensor, TensorError> {
-        let view = TensorView::from_slice(data, shape)?;
+        TensorView::from_slice(data, shape)?;
         let mut tensor = Tensor::zeros(T::ELEM, shape)?;
         let bytes = tensor.layout.count() * T::ELEM.bytes();
-        tensor.view_mut().bytes.copy_from_slice(&view.bytes[..bytes]);
+        tensor.as_bytes_mut().copy_from_slice(&bytes_of(data)[..bytes]);
         Ok(tensor)
     }
 
@@ -268,24 +368,29 @@ impl Tensor {
 
     /// Extents, outermost first.
     pub fn shape(&self) -> &[usize] {
-        &self.layout.shape[..self.layout.rank]
+        &self.layout.shape[..self.layout.rank()]
     }
 
     /// To be read by a launch.
     pub fn view(&self) -> TensorView<'_> {
-        let bytes = self.layout.count() * self.layout.elem.bytes();
-        TensorView { layout: self.layout, bytes: &bytes_of_words(&self.words)[..bytes] }
+        TensorView { layout: self.layout, memory: Memory::Host(self.as_bytes()) }
     }
 
     /// To be written by a launch.
     pub fn view_mut(&mut self) -> TensorViewMut<'_> {
-        let bytes = self.layout.count() * self.layout.elem.bytes();
-        TensorViewMut { layout: self.layout, bytes: &mut bytes_of_words_mut(&mut self.words)[..bytes] }
+        TensorViewMut { layout: self.layout, memory: MemoryMut::Host(self.as_bytes_mut()) }
     }
 
     /// The bytes in row-major order.
     pub fn as_bytes(&self) -> &[u8] {
-        self.view().bytes
+        let bytes = self.layout.count() * self.layout.elem.bytes();
+        &bytes_of_words(&self.words)[..bytes]
+    }
+
+    /// The bytes in row-major order, to be overwritten.
+    pub(crate) fn as_bytes_mut(&mut self) -> &mut [u8] {
+        let bytes = self.layout.count() * self.layout.elem.bytes();
+        &mut bytes_of_words_mut(&mut self.words)[..bytes]
     }
 
     /// The elements in row-major order.
@@ -297,7 +402,7 @@ impl Tensor {
             return Err(TensorError::Element { wanted: T::ELEM, got: self.layout.elem });
         }
         let mut out = vec![T::default(); self.layout.count()];
-        let bytes = self.view().bytes;
+        let bytes = self.as_bytes();
         match T::ELEM {
             // A bool must be 0 or 1 in Rust, and any byte may stand in a tensor.
             Elem::Bool => {

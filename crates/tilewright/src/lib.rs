@@ -56,7 +56,9 @@ pub mod prelude {
         Feature, Features, KvCache, Mask, Output, Plan, Rounding, Schedule, Sinks, Softcap, Splits, Tree, Window,
     };
     pub use tilewright_lang::ir::Elem;
-    pub use tilewright_runtime::{Arg, Device, LaunchError, Pipeline, Tensor, TensorError, TensorView, TensorViewMut};
+    pub use tilewright_runtime::{
+        Arg, Device, DeviceError, DeviceTensor, LaunchError, Pipeline, Tensor, TensorError, TensorView, TensorViewMut,
+    };
 }
 
 /// The examples of the project's front page, run as tests.

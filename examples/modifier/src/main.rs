@@ -34,8 +34,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let problem = Problem::of(&request)?;
         let wanted = attention(&problem);
         let bound = Bound::of(&problem, &wanted);
-        let lse = out.lse.as_ref().map(|lse| lse.view().to_f64());
-        let found = compare(&out.o.view().to_f64(), lse.as_deref(), &wanted, &bound)?;
+        let lse = out.lse.as_ref().map(|lse| lse.to_f64());
+        let found = compare(&out.o.to_f64(), lse.as_deref(), &wanted, &bound)?;
         println!("{name:<9} largest error {:.1e} of {:.1e} allowed", found.error, found.bound);
     }
     Ok(())

@@ -28,9 +28,9 @@ fn each_distance_has_the_bias_of_its_bucket() {
             let out = request.run(&device).unwrap();
             let problem = Problem::of(&request).unwrap();
             let wanted = attention(&problem);
-            let lse = out.lse.unwrap().view().to_f64();
+            let lse = out.lse.unwrap().to_f64();
             let bound = Bound::of(&problem, &wanted);
-            compare(&out.o.view().to_f64(), Some(&lse), &wanted, &bound).unwrap();
+            compare(&out.o.to_f64(), Some(&lse), &wanted, &bound).unwrap();
             let bucket = [0, 1, 2, 3, 4, 4, 5, 5, 6, 6, 6, 6].get(distance.unsigned_abs() as usize).unwrap_or(&7);
             let after = if distance > 0 { BUCKETS } else { 0 };
             assert!((lse[0] - 0.75 * (bucket + after) as f64).abs() < 1e-5, "{distance}: {lse:?}");

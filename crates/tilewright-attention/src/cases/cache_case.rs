@@ -117,7 +117,7 @@ impl CacheCase {
 
         let mut stored = self.sentinels(&place).map_err(refused)?;
         let mut wanted = stored.parts();
-        self.write(&x.view().to_f64(), most, &place, &mut wanted).map_err(refused)?;
+        self.write(&x.to_f64(), most, &place, &mut wanted).map_err(refused)?;
         self.write_on(device, &x, &mut stored, &place).map_err(refused)?;
         let mut compared = 0;
         for ((name, _, got), (_, _, wanted)) in stored.parts().iter().zip(&wanted) {
@@ -126,13 +126,13 @@ impl CacheCase {
 
         let mut o = sentinels(self.elem, &[self.new.len(), self.heads, self.capacity, self.dim], 4)
             .map_err(|error| refused(error.into()))?;
-        let mut wanted_o = o.view().to_f64();
+        let mut wanted_o = o.to_f64();
         self.read(&wanted, &place, &mut wanted_o).map_err(refused)?;
         self.read_on(device, &stored, &place, &mut o).map_err(refused)?;
-        let got = o.view().to_f64();
+        let got = o.to_f64();
         compared += compare_elements(&got, &wanted_o, |_| 0.0).refuse("o").map_err(wrong)?.compared;
 
-        let round_trip = self.round_trip(&x.view().to_f64(), most, &wanted, &place, &got).map_err(wrong)?;
+        let round_trip = self.round_trip(&x.to_f64(), most, &wanted, &place, &got).map_err(wrong)?;
         let Elements { error, bound, share, .. } = round_trip;
         let kernel = match self.encoding {
             Encoding::Stored => format!("cache_append {} {}", self.elem, self.placement),
@@ -314,7 +314,7 @@ impl Place {
 
 impl Stored {
     fn parts(&self) -> Parts {
-        let part = |name, tensor: &Tensor| (name, tensor.shape()[3], tensor.view().to_f64());
+        let part = |name, tensor: &Tensor| (name, tensor.shape()[3], tensor.to_f64());
         match self {
             Stored::Dense(tensor) => vec![part("the cache", tensor)],
             Stored::Codes(codes) => {

@@ -35,7 +35,7 @@ impl ClassCase {
             Ok(classified) => classified,
             Err(error) => return Err(CaseError::Refused { name, error }),
         };
-        let classes = classified.map().classes().view().to_f64();
+        let classes = classified.map().classes().to_f64();
         let found = compare_elements(&classes, &self.wanted(), |_| 0.0).refuse("classes");
         let found = found.and_then(|found| if found.compared > 0 { Ok(found) } else { Err(Mismatch::Empty) });
         let found = found.map_err(|error| CaseError::Wrong { name: self.name(), error })?;
@@ -46,7 +46,7 @@ impl ClassCase {
     /// 0 where every cell of a tile blocks, 2 where every cell leaves its score as it is, else 1.
     fn wanted(&self) -> Vec<f64> {
         let [batch, heads, queries, keys] = self.mask.shape();
-        let cells = self.mask.tensor().view().to_f64();
+        let cells = self.mask.tensor().to_f64();
         let added = self.mask.tensor().elem().is_float();
         let blocks = |cell: f64| cell == if added { f64::NEG_INFINITY } else { 0.0 };
         let leaves = |cell: f64| if added { cell == 0.0 } else { cell != 0.0 };

@@ -272,8 +272,7 @@ impl Stored {
     }
 
     fn fill(&mut self, values: &[f64]) -> Result<(), TensorError> {
-        self.memory.view_mut().with_strides(&self.shape, &self.strides)?.copy_from_f64(values);
-        Ok(())
+        self.memory.view_mut().with_strides(&self.shape, &self.strides)?.copy_from_f64(values)
     }
 
     fn view(&self) -> Result<TensorView<'_>, TensorError> {

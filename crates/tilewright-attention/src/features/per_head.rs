@@ -14,7 +14,7 @@ pub(super) struct PerHead {
 
 impl PerHead {
     pub(super) fn new(tensor: Arc<Tensor>) -> PerHead {
-        let numbers = tensor.view().to_f64();
+        let numbers = tensor.to_f64();
         PerHead { tensor, numbers }
     }
 

@@ -1,7 +1,7 @@
 //! Forward attention.
 
 use super::row_state::RowState;
-use super::walk::Walk;
+use super::walk::{Factor, Walk};
 use crate::cache::Format;
 use crate::feature::Features;
 use crate::index::{Block, Keys, Queries};
@@ -30,8 +30,11 @@ pub fn attention_forward<E: Float, C: Float>(
     value_dim: usize,
     features: Features,
     cache: Format,
+    factor: Factor,
 ) {
-    let block = Block::of(program_id(), heads, queries);
+    // The last queries first: they often attend to the most keys.
+    let ([tile, heads_before, batch], [tiles]) = (program_id(), program_count());
+    let block = Block::of([tiles - 1 - tile, heads_before, batch], heads, queries);
     let batch = block.batch;
     let at = Queries::new(block, q.len(2), q_start.get(batch), kv_len.get(batch));
     let kv_head = at.first_head / (q.len(1) / cache.kv_heads::<C>());
@@ -39,7 +42,8 @@ pub fn attention_forward<E: Float, C: Float>(
     let state = RowState::with_sinks(&features, &at, value_dim);
     let q = at.load(q.at(batch), head_dim);
     let all = Keys { first: scalar(0), end: at.kv_len };
-    let walk = Walk { q, at: &at, kv_head, scale, keys, head_dim, value_dim, features: &features, cache: &cache };
+    let walk =
+        Walk { q, at: &at, kv_head, scale, keys, head_dim, value_dim, features: &features, cache: &cache, factor };
     let state = walk.run::<C>(all, state);
 
     at.store(o.at(batch), state.output().cast());

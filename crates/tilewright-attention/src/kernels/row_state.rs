@@ -38,13 +38,18 @@ impl RowState {
         state
     }
 
-    /// Adds keys with these scores `[rows, keys]`, in log2 units, and values `[keys, value_dim]`. A score of `-inf` adds
-    /// nothing. The weights stay f32: rounding them would cost an operation a score, and accuracy.
-    pub fn step<E: Float>(&mut self, scores: Tile<f32>, values: Tile<E>) {
-        let max = self.max.max(scores.row_max());
+    /// Adds keys with these scores `[rows, keys]`, in log2 units once they are multiplied by `factor`, which is above zero, and
+    /// values `[keys, value_dim]`. A score of `-inf` adds nothing. The weights stay f32: rounding them would cost an operation
+    /// a score, and accuracy.
+    pub fn step<E: Float>(&mut self, scores: Tile<f32>, factor: Option<Scalar<f32>>, values: Tile<E>) {
+        let scaled = |tile: Tile<f32>| match factor {
+            Some(factor) => tile * factor,
+            None => tile,
+        };
+        let max = self.max.max(scaled(scores.row_max()));
         let safe = finite(max);
         let rescale = (self.max - safe).exp2();
-        let p = (scores - safe).exp2();
+        let p = (scaled(scores) - safe).exp2();
         self.max = max;
         self.sum = self.sum * rescale + p.row_sum();
         self.acc = self.acc * rescale + p.dot(values);

@@ -1,7 +1,7 @@
 //! The split pass of decode and verify: one share of the keys.
 
 use super::row_state::RowState;
-use super::walk::Walk;
+use super::walk::{Factor, Walk};
 use crate::cache::Format;
 use crate::feature::Features;
 use crate::index::{Block, Keys, Queries};
@@ -36,6 +36,7 @@ pub fn attention_split<E: Float, C: Float>(
     value_dim: usize,
     features: Features,
     cache: Format,
+    factor: Factor,
 ) {
     let [program, heads_before, batch] = program_id();
     let (tile, split) = (program / splits, program % splits);
@@ -52,7 +53,8 @@ pub fn attention_split<E: Float, C: Float>(
     let share = Keys { first: first + split * size, end: first + (split + 1) * size };
 
     let q = at.load(q.at(batch), head_dim);
-    let walk = Walk { q, at: &at, kv_head, scale, keys, head_dim, value_dim, features: &features, cache: &cache };
+    let walk =
+        Walk { q, at: &at, kv_head, scale, keys, head_dim, value_dim, features: &features, cache: &cache, factor };
     let state = walk.run::<C>(share, RowState::new(at.rows(), value_dim));
 
     let place = batch * splits + split;

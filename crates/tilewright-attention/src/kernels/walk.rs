@@ -5,6 +5,7 @@ use crate::cache::{Format, Stretch};
 use crate::feature::{Features, Known};
 use crate::index::{Keys, Pairs, Queries};
 use std::f32::consts::LOG2_E;
+use std::fmt;
 use tilewright_ir::Elem;
 use tilewright_lang::prelude::*;
 
@@ -26,6 +27,47 @@ pub(crate) struct Walk<'s, E: Float> {
     pub value_dim: usize,
     pub features: &'s Features,
     pub cache: &'s Format,
+    pub factor: Factor,
+}
+
+/// What is known of the factor of the scores.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Factor {
+    /// It is above zero: the largest score is that of the largest product.
+    Positive,
+    /// Nothing.
+    Any,
+}
+
+impl Factor {
+    /// What is known of this one, as the kernels hold it.
+    pub fn of(scale: f64) -> Factor {
+        if (scale * f64::from(LOG2_E)) as f32 > 0.0 { Factor::Positive } else { Factor::Any }
+    }
+}
+
+impl fmt::Display for Factor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Factor::Positive => "positive",
+            Factor::Any => "any",
+        })
+    }
+}
+
+impl SpecValue for Factor {
+    fn key(&self, into: &mut String) {
+        into.push_str(&self.to_string());
+    }
+
+    /// `positive` or `any`.
+    fn parse(text: &str) -> Result<Factor, String> {
+        match text {
+            "positive" => Ok(Factor::Positive),
+            "any" => Ok(Factor::Any),
+            other => Err(format!("`{other}` is neither `positive` nor `any`")),
+        }
+    }
 }
 
 #[tile]
@@ -88,10 +130,19 @@ impl<E: Float> Walk<'_, E> {
         // What no query attends is not loaded: it may be NaN.
         let dots = q.dot(stretch.load_keys::<C>(at, own, kv_head, self.head_dim).t());
         let mut values = stretch.load_values::<C>(at, own, kv_head, self.value_dim);
-        let mut scores =
-            if features.change_scores() { features.change(dots * scale, at) * LOG2_E } else { dots * (scale * LOG2_E) };
+        // Where nothing but the factor changes a product, it is left to the exponent.
+        let bias = features.bias(at);
+        let plain = self.factor == Factor::Positive && !features.change_scores() && bias.is_none();
+        let factor = plain.then_some(scale * LOG2_E);
+        let mut scores = if plain {
+            dots
+        } else if features.change_scores() {
+            features.change(dots * scale, at) * LOG2_E
+        } else {
+            dots * (scale * LOG2_E)
+        };
         if masks == Masks::Ask {
-            if let Some(bias) = features.bias(at) {
+            if let Some(bias) = bias {
                 scores += bias * LOG2_E;
             }
             let attended = features.attended((at.key >= own.first) & (at.key < own.end), at);
@@ -102,7 +153,7 @@ impl<E: Float> Walk<'_, E> {
                 values = (by_any != 0).select(values, Tile::full(Scalar::<C>::new(0.0), &[1, 1]));
             }
         }
-        state.step(scores, values);
+        state.step(scores, factor, values);
     }
 }
 

@@ -5,9 +5,11 @@ use crate::attention::Extents;
 use crate::cache::Format;
 use crate::error::{AttentionError, MAX_HEAD_DIM};
 use crate::feature::Features;
+use crate::kernels::Factor;
 use crate::tuning;
 use tilewright_ir::{Elem, Schedule};
 use tilewright_lang::{SpecText, SpecValue};
+use tilewright_runtime::DeviceKind;
 
 type Completed = Result<SpecText, AttentionError>;
 
@@ -65,6 +67,7 @@ fn planned(mut text: SpecText, q_len: usize) -> Completed {
     or("value_dim", head_dim);
     or("features", Features::none().to_string());
     let cache = or("cache", Format::DENSE.to_string());
+    or("factor", Factor::Positive.to_string());
 
     if let [Some(q), Some(kv)] = types.map(|name| Elem::from_name(&name).filter(|elem| elem.is_float()))
         && !TYPES.contains(&(q, kv))
@@ -81,7 +84,7 @@ fn planned(mut text: SpecText, q_len: usize) -> Completed {
     }
     let Ok(cache) = Format::parse(&cache) else { return Ok(text) };
     let shape = Extents { batch: 1, q_heads: 4, kv_heads: 1, q_len, capacity: 4096, head_dim, value_dim };
-    let (schedule, _) = tuning::choose(&shape, &cache);
+    let schedule = tuning::choose(&shape, Elem::F32, &cache, DeviceKind::Cpu).schedule;
     let mut extent = |name: &str, chosen: u32| {
         text.entry(name.to_string()).or_insert(chosen.to_string());
         number(&text, name).map(|n| u32::try_from(n).unwrap_or(u32::MAX)) // far outside the limits

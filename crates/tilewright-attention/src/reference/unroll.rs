@@ -4,7 +4,7 @@ use crate::attention::Checked;
 use crate::cache::{Cache, Codes, Place, Tokens};
 use crate::quant::Affine;
 use crate::reference::affine;
-use tilewright_runtime::TensorView;
+use tilewright_runtime::TensorError;
 
 /// Which tensors of a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,14 +14,14 @@ pub(super) enum Side {
 }
 
 /// `[batch, kv_heads, capacity, dim]`; NaN where no token is.
-pub(super) fn unroll(cache: &Cache<'_>, side: Side, checked: &Checked) -> Vec<f64> {
+pub(super) fn unroll(cache: &Cache<'_>, side: Side, checked: &Checked) -> Result<Vec<f64>, TensorError> {
     let shape = &checked.shape;
     let (tokens, tail, dim) = match side {
         Side::Keys => (&cache.keys, cache.tail.map(|tail| tail.k), shape.head_dim),
         Side::Values => (&cache.values, cache.tail.map(|tail| tail.v), shape.value_dim),
     };
-    let slots = numbers(tokens);
-    let tail = tail.map(|tail| (tail.shape()[2], tail.to_f64()));
+    let slots = numbers(tokens)?;
+    let tail = tail.map(|tail| Ok::<_, TensorError>((tail.shape()[2], tail.to_f64()?))).transpose()?;
     let per_head = tokens.shape()[2];
     let mut all = vec![f64::NAN; shape.batch * shape.kv_heads * shape.capacity * dim];
     for batch in 0..shape.batch {
@@ -47,7 +47,7 @@ pub(super) fn unroll(cache: &Cache<'_>, side: Side, checked: &Checked) -> Vec<f6
             }
         }
     }
-    all
+    Ok(all)
 }
 
 fn prefix(cache: &Cache<'_>, batch: usize) -> usize {
@@ -55,7 +55,7 @@ fn prefix(cache: &Cache<'_>, batch: usize) -> usize {
 }
 
 /// The numbers of the tokens, in the order of their tensor.
-fn numbers(tokens: &Tokens<'_>) -> Vec<f64> {
+fn numbers(tokens: &Tokens<'_>) -> Result<Vec<f64>, TensorError> {
     match tokens {
         Tokens::Stored(view) => view.to_f64(),
         Tokens::Affine(codes) => decoded(codes),
@@ -63,15 +63,14 @@ fn numbers(tokens: &Tokens<'_>) -> Vec<f64> {
 }
 
 /// The numbers that codes stand for, in the order of their words.
-fn decoded(codes: &Codes<'_>) -> Vec<f64> {
+fn decoded(codes: &Codes<'_>) -> Result<Vec<f64>, TensorError> {
     let Affine { bits, group } = codes.format;
     let elem = codes.scales.elem();
-    let read = |view: &TensorView<'_>| view.to_f64();
-    let (words, scales, biases) = (read(&codes.w), read(&codes.scales), read(&codes.biases));
+    let (words, scales, biases) = (codes.w.to_f64()?, codes.scales.to_f64()?, codes.biases.to_f64()?);
     let number = |at: usize| {
         let word = words[at / bits.codes_per_word()] as u32;
         let code = word >> (bits.width() * (at % bits.codes_per_word())) & bits.largest();
         affine::number(code, scales[at / group.size()], biases[at / group.size()], elem)
     };
-    (0..words.len() * bits.codes_per_word()).map(number).collect()
+    Ok((0..words.len() * bits.codes_per_word()).map(number).collect())
 }

@@ -75,8 +75,8 @@ fn pages_of_an_empty_pool_serve_no_keys_and_no_others() {
     let (q, pool) = (numbers(&[1, 1, 1, 8]), Tensor::zeros(Elem::F32, &[0, 1, 16, 8]).unwrap());
     let request = |table| Attention::over(q.view(), Cache::new(pool.view(), pool.view()).paged(table));
     let out = request(&[-1]).kv_len(&[0]).run(&Device::cpu()).unwrap();
-    assert_eq!(out.o.view().to_f64(), [0.0; 8]);
-    assert_eq!(request(&[]).run(&Device::cpu()).unwrap().o.view().to_f64(), [0.0; 8]);
+    assert_eq!(out.o.to_f64(), [0.0; 8]);
+    assert_eq!(request(&[]).run(&Device::cpu()).unwrap().o.to_f64(), [0.0; 8]);
     let error = request(&[0]).kv_len(&[1]).run(&Device::cpu()).unwrap_err();
     assert!(matches!(error, AttentionError::Page { got: 0, pages: 0, .. }), "{error}");
 }
@@ -85,14 +85,14 @@ fn pages_of_an_empty_pool_serve_no_keys_and_no_others() {
 fn a_query_of_nan_makes_its_own_row_nan_and_no_other() {
     let (heads, rows, dim) = (4, 5, 16);
     let k = numbers(&[1, 2, 300, dim]);
-    let mut values = numbers(&[1, heads, rows, dim]).view().to_f64();
+    let mut values = numbers(&[1, heads, rows, dim]).to_f64();
     let bad = 2 * rows + 3;
     for splits in [1, 3] {
         let run = |q: &[f64]| {
             let q = tensor_of(Elem::F32, q, &[1, heads, rows, dim]);
             let request = Attention::new(q.view(), k.view(), k.view()).causal().lse().splits(Splits::Count(splits));
             let out = request.run(&Device::cpu()).unwrap();
-            (out.o.view().to_f64(), out.lse.unwrap().view().to_f64())
+            (out.o.to_f64(), out.lse.unwrap().to_f64())
         };
         values[bad * dim + 4] = 1.0;
         let clean = run(&values);
@@ -111,8 +111,8 @@ fn tensors_whose_rows_share_memory_are_read_as_the_rows_they_are() {
     let (q, k) = (numbers(&[1, 1, 1, 16]), numbers(&[1, 1, 70, 16]));
     let shared_q = q.view().with_strides(&[2, 4, 3, 16], &[0, 0, 0, 1]).unwrap();
     let shared_k = k.view().with_strides(&[2, 2, 70, 16], &[0, 0, 16, 1]).unwrap();
-    let one = Attention::new(q.view(), k.view(), k.view()).run(&Device::cpu()).unwrap().o.view().to_f64();
-    let all = Attention::new(shared_q, shared_k, shared_k).run(&Device::cpu()).unwrap().o.view().to_f64();
+    let one = Attention::new(q.view(), k.view(), k.view()).run(&Device::cpu()).unwrap().o.to_f64();
+    let all = Attention::new(shared_q, shared_k, shared_k).run(&Device::cpu()).unwrap().o.to_f64();
     assert_eq!(all.len(), 24 * 16);
     assert!(all.chunks(16).flat_map(|row| row.iter().zip(&one)).all(|(x, y)| (x - y).abs() < 1e-6));
 }
@@ -125,7 +125,7 @@ fn a_mean_over_many_keys_keeps_the_bound() {
         let value = 0.3f32;
         let v = Tensor::from_slice(&vec![value; keys * 4], &[1, 1, keys, 4]).unwrap();
         let out = Attention::new(q.view(), k.view(), v.view()).splits(Splits::Count(1)).run(&Device::cpu()).unwrap();
-        let far = (out.o.view().to_f64()[0] - f64::from(value)).abs();
+        let far = (out.o.to_f64()[0] - f64::from(value)).abs();
         assert!(far <= 2e-6 * f64::from(value), "{keys} keys: {far}");
     }
 }

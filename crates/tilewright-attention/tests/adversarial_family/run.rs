@@ -239,7 +239,7 @@ pub fn run(seed: u64, device: &Device, s: &Spec, plan: &mut Option<Plan>, replan
         (None, Ok(())) => {}
         (refused, result) => return Err(format!("wanted {refused:?}, got {result:?}")),
     }
-    let (o, lse) = (o.view().to_f64(), lse.view().to_f64());
+    let (o, lse) = (o.to_f64(), lse.to_f64());
     let mut problems = String::new();
     let mut compared = 0;
     let mut touched = vec![false; o.len()];

@@ -162,7 +162,7 @@ fn known(name: &str) -> Result<(), CliError> {
 /// `tensor` in another type, with a warning where its numbers overflow it.
 fn narrow(name: &str, tensor: Tensor, to: Elem) -> Result<Tensor, CliError> {
     let Some(rounded) = rounded(&tensor, to)? else { return Ok(tensor) };
-    let infinite = |t: &Tensor| t.view().to_f64().into_iter().filter(|x| x.is_infinite()).count();
+    let infinite = |t: &Tensor| t.to_f64().into_iter().filter(|x| x.is_infinite()).count();
     let overflowed = infinite(&rounded) - infinite(&tensor); // rounding keeps infinities
     if overflowed > 0 {
         output::warn(format!("{overflowed} of the numbers of `{name}` are too large for {to} and become infinite"));

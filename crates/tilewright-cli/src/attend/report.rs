@@ -37,16 +37,19 @@ impl Report {
             output::line(explain.trim_end())?;
         }
         let info = device.info();
+        let cores = match &info.gpu {
+            Some(gpu) => format!("{} multiprocessors", gpu.multiprocessors),
+            None if info.threads == 1 => "1 thread".to_string(),
+            None => format!("{} threads", info.threads),
+        };
         output::line(format!(
-            "o {} {:?}: {} {} on {} ({}, {} thread{}), {}, {:.1} GFLOP/s",
+            "o {} {:?}: {} {} on {} ({}, {cores}), {}, {:.1} GFLOP/s",
             self.dtype,
             self.shape,
             self.kernel,
             self.schedule,
             self.device,
             info.isa,
-            info.threads,
-            if info.threads == 1 { "" } else { "s" },
             output::duration(self.seconds),
             self.gflops,
         ))?;

@@ -104,6 +104,7 @@ fn inner(step: &Step) -> Vec<&Vec<Step>> {
         | Step::Set(..)
         | Step::Map(_)
         | Step::Assign { .. }
+        | Step::Scale { .. }
         | Step::Load(_)
         | Step::Store(_)
         | Step::Fold(_)
@@ -278,6 +279,7 @@ impl Walk<'_> {
             }
             Step::Map(_)
             | Step::Assign { .. }
+            | Step::Scale { .. }
             | Step::Load(_)
             | Step::Store(_)
             | Step::Fold(_)
@@ -368,6 +370,7 @@ fn accesses(program: &Program, step: &Step) -> Vec<(BufferId, At, Kind)> {
         | Step::Set(..)
         | Step::Map(_)
         | Step::Assign { .. }
+        | Step::Scale { .. }
         | Step::Load(_)
         | Step::Store(_)
         | Step::Commit

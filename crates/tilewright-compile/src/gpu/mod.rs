@@ -10,6 +10,7 @@ pub mod program;
 pub mod shared;
 mod source;
 pub mod unit;
+mod work;
 
 pub use lower::Unsupported;
 pub use source::{Access16, Argument, ArgumentSlot, Arguments, Dialect, Source};
@@ -59,7 +60,20 @@ pub fn compile(kernel: &Kernel, target: &Target, facts: &[Access16]) -> Result<S
 /// # Errors
 /// As [`compile`].
 pub fn program(kernel: &Kernel, target: &Target, facts: &[Access16]) -> Result<Program, CompileError> {
-    let places = Places::of(kernel, kernel.work.unwrap_or(WORK), target.dialect);
+    match kernel.work {
+        Some(work) => program_with(kernel, work, target, facts),
+        None => {
+            let work = work::of(kernel, target.dialect);
+            match program_with(kernel, work, target, facts) {
+                Err(CompileError::Shared(_)) => program_with(kernel, Work { stages: 1, ..work }, target, facts),
+                made => made,
+            }
+        }
+    }
+}
+
+fn program_with(kernel: &Kernel, work: Work, target: &Target, facts: &[Access16]) -> Result<Program, CompileError> {
+    let places = Places::of(kernel, work, target.dialect);
     let mut program = lower::lower(&places, facts)?;
     shared::plan(&mut program, target.shared_bytes)?;
     barriers::insert(&mut program)?;
@@ -68,6 +82,3 @@ pub fn program(kernel: &Kernel, target: &Target, facts: &[Access16]) -> Result<P
     }
     Ok(program)
 }
-
-/// How the work is shared where the kernel does not say.
-const WORK: Work = Work { rows: 4, columns: 1, stages: 2, blocks: 1 };

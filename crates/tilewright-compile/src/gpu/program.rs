@@ -187,6 +187,14 @@ pub enum Step {
         /// From, of the same layout.
         from: FragmentId,
     },
+    /// Each element times that of a slice which lines up. Where a warp's factors are all 1, as those of an online softmax
+    /// mostly are, it does nothing.
+    Scale {
+        /// What is multiplied.
+        to: FragmentId,
+        /// The factors: the layout of `to` without columns.
+        by: FragmentId,
+    },
     /// Elements of a tensor into registers; zero outside its bounds.
     Load(Transfer),
     /// Registers into a tensor, inside its bounds.

@@ -112,6 +112,7 @@ fn lifetimes(program: &Program, steps: &[Step], narrow: bool, clock: &mut u32, o
             | Step::Set(..)
             | Step::Map(_)
             | Step::Assign { .. }
+            | Step::Scale { .. }
             | Step::Load(_)
             | Step::Store(_)
             | Step::Commit

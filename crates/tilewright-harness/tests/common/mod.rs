@@ -1,4 +1,8 @@
 //! A product of matrices in both dialects, its inputs and its f64 reference.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+pub mod rendered;
+pub mod small;
 
 use tilewright_compile::gpu::{Argument, ArgumentSlot, Arguments, Dialect, Source};
 use tilewright_harness::{Arg, Harness, HarnessError, Module, Options, Run, Sanitizer, Tensor, TensorMut};
@@ -55,6 +59,18 @@ pub fn edited(dialect: Dialect, from: &str, to: &str) -> Source {
     source
 }
 
+/// The CUDA kernel with f16 operands.
+pub fn edited_product_of_f16() -> Source {
+    let mut source = product(Dialect::Cuda);
+    source.text = source.text.replace("__nv_bfloat16", "__half").replace("mma_m16n8k16_bf16", "mma_m16n8k16_f16");
+    for param in &mut source.arguments.params {
+        if let ArgumentSlot::View { elem: elem @ Elem::Bf16, .. } = &mut param.slot {
+            *elem = Elem::F16;
+        }
+    }
+    source
+}
+
 /// The barrier whose line ends with this comment, in both dialects.
 pub fn barrier(dialect: Dialect, comment: &str) -> String {
     match dialect {
@@ -79,15 +95,18 @@ fn values(count: usize, seed: u32) -> Vec<f64> {
     (0..count).map(|_| next()).collect()
 }
 
-fn bf16_bytes(values: &[f64]) -> Vec<u8> {
-    values.iter().flat_map(|&x| (Elem::Bf16.to_bits(x) as u16).to_ne_bytes()).collect()
+fn bytes(elem: Elem, values: &[f64]) -> Vec<u8> {
+    values.iter().flat_map(|&x| (elem.to_bits(x) as u16).to_ne_bytes()).collect()
 }
 
 /// Launches a product of 70x72 and 72x24 and returns how many elements of the result are wrong; what lies between the rows
 /// of the result counts too.
 pub fn wrong_elements(module: &Module, run: Run) -> Result<usize, HarnessError> {
     let (a, b) = (values(ROWS * DEPTH, 1), values(DEPTH * COLUMNS, 2));
-    let (a_bytes, b_bytes) = (bf16_bytes(&a), bf16_bytes(&b));
+    let elem = match module.source().arguments.params[0].slot {
+        ArgumentSlot::View { elem, .. } | ArgumentSlot::Scalar { elem, .. } => elem,
+    };
+    let (a_bytes, b_bytes) = (bytes(elem, &a), bytes(elem, &b));
     let mut c_bytes: Vec<u8> = (0..ROWS * ROW_STEP).flat_map(|_| 99f32.to_ne_bytes()).collect();
     let tall = match module.source().dialect {
         Dialect::Cuda => 64,
@@ -95,8 +114,8 @@ pub fn wrong_elements(module: &Module, run: Run) -> Result<usize, HarnessError> 
     };
     let grid = [ROWS.div_ceil(tall) as u32, COLUMNS.div_ceil(16) as u32, 1];
     let mut args = [
-        Arg::Read(Tensor { elem: Elem::Bf16, shape: &[ROWS, DEPTH], strides: &[DEPTH, 1], bytes: &a_bytes }),
-        Arg::Read(Tensor { elem: Elem::Bf16, shape: &[DEPTH, COLUMNS], strides: &[COLUMNS, 1], bytes: &b_bytes }),
+        Arg::Read(Tensor { elem, shape: &[ROWS, DEPTH], strides: &[DEPTH, 1], bytes: &a_bytes }),
+        Arg::Read(Tensor { elem, shape: &[DEPTH, COLUMNS], strides: &[COLUMNS, 1], bytes: &b_bytes }),
         Arg::Write(TensorMut {
             elem: Elem::F32,
             shape: &[ROWS, COLUMNS],

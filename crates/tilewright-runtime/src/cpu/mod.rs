@@ -23,7 +23,7 @@ pub use isa::Isa;
 
 use crate::device::{Arg, Grid};
 use crate::error::LaunchError;
-use crate::tensor::Layout;
+use crate::tensor::{Layout, Memory, MemoryMut, TensorView, TensorViewMut};
 use exec::{Launch, Workspace};
 use memory::View;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -100,10 +100,11 @@ impl CpuDevice {
             match (slot, arg) {
                 (ParamSlot::Scalar(lane, elem), Arg::Scalar(x)) => launch.scalars.push((*lane, lane_bits(*x, *elem))),
                 (ParamSlot::View(view), Arg::Read(t)) => {
-                    launch.views.push((*view, bind(&t.layout, t.bytes.as_ptr().cast_mut())));
+                    launch.views.push((*view, bind(&t.layout, start(t).cast_mut())));
                 }
                 (ParamSlot::View(view), Arg::Write(t)) => {
-                    launch.views.push((*view, bind(&t.layout, t.bytes.as_mut_ptr())))
+                    let layout = t.layout;
+                    launch.views.push((*view, bind(&layout, start_mut(t))));
                 }
                 // `Device::launch` has checked the arguments against the parameters.
                 (ParamSlot::Scalar(..), Arg::Read(_) | Arg::Write(_)) | (ParamSlot::View(_), Arg::Scalar(_)) => {}
@@ -164,8 +165,25 @@ impl CpuDevice {
     }
 }
 
+/// Where a tensor starts. Memory of a device, which [`Device::launch`](crate::Device::launch) refuses, would be null: a view
+/// of nothing.
+fn start(tensor: &TensorView<'_>) -> *const u8 {
+    match tensor.memory {
+        Memory::Host(bytes) => bytes.as_ptr(),
+        Memory::Cuda(_) => std::ptr::null(),
+    }
+}
+
+/// As [`start`].
+fn start_mut(tensor: &mut TensorViewMut<'_>) -> *mut u8 {
+    match &mut tensor.memory {
+        MemoryMut::Host(bytes) => bytes.as_mut_ptr(),
+        MemoryMut::Cuda(_) => std::ptr::null_mut(),
+    }
+}
+
 fn bind(layout: &Layout, base: *mut u8) -> View {
-    let mut view = View { base, elem: layout.elem, rank: layout.rank, ..View::EMPTY };
+    let mut view = View { base, elem: layout.elem, rank: layout.rank(), ..View::EMPTY };
     for axis in 0..MAX_VIEW_RANK {
         view.len[axis] = layout.shape[axis] as i32; // at most i32::MAX, checked when the tensor was made
         view.last[axis] = view.len[axis];

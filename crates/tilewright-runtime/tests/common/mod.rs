@@ -77,7 +77,8 @@ impl Memory {
             }
         }
         let strides = self.strides.iter().map(|&s| s as isize).collect();
-        Ok(interp::Tensor { elem, shape: self.shape.clone(), strides, offset: self.offset, data: after.to_f64() })
+        let data = after.to_f64().map_err(|e| e.to_string())?;
+        Ok(interp::Tensor { elem, shape: self.shape.clone(), strides, offset: self.offset, data })
     }
 }
 

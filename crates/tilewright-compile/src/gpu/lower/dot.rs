@@ -1,7 +1,7 @@
 //! Products, and their operands in shared memory.
 
 use super::{Lowered, Lowering};
-use crate::gpu::layout::Layout;
+use crate::gpu::layout::{Axis, Layout};
 use crate::gpu::place::Home;
 use crate::gpu::program::{Copy, Dot, DotOperand, Expr, FragmentId, Slot, Step};
 use crate::gpu::source::Access16;
@@ -62,14 +62,17 @@ impl<'k> Lowering<'_, 'k> {
             }
             Home::Uniform | Home::View | Home::Virtual | Home::Shared => DotOperand::Shared(self.slot_of(a)?),
         };
-        let (b, transposed) = self.places.behind_transposes(b);
-        let b = self.slot_of(b)?;
+        let (right, transposed) = self.places.behind_transposes(b);
+        let b = self.slot_of(right)?;
         let sum = match start {
             Some(value) => {
-                let from = self.fragment_in(value, &layout)?;
+                let rescaled = self.places.rescaled(value);
+                let from = self.fragment_in(rescaled.map_or(value, |[tile, _]| tile), &layout)?;
+                let by = rescaled.map(|[_, by]| self.fragment_in(by, &layout.without(Axis::Across))).transpose()?;
                 let sum = self.fragment(Elem::F32, [m, n], layout);
                 self.flush();
                 self.steps.push(Step::Assign { to: sum, from });
+                self.steps.extend(by.map(|by| Step::Scale { to: sum, by }));
                 sum
             }
             None => {
@@ -80,6 +83,12 @@ impl<'k> Lowering<'_, 'k> {
         self.settle();
         let depth = k.next_multiple_of(unit.shape()[2]);
         self.steps.push(Step::Dot(Dot { unit, elem, sum, a, b, transposed, depth }));
+        if self.refill.as_ref().is_some_and(|refill| {
+            let here = self.places.kernel.values[result.index()].region == refill.body;
+            here && refill.value == right && self.places.products_of(right).count() == 1
+        }) {
+            self.refill_now()?;
+        }
         Ok(sum)
     }
 
@@ -239,6 +248,25 @@ impl crate::gpu::place::Places<'_> {
         let defined = self.kernel.values[product.index()].region;
         let user = &self.kernel.regions[region.index()].insts[at];
         region == defined && matches!(user.op, Op::Elementwise(Elementwise::Add))
+    }
+
+    /// Where a value is a tile times one factor a row and only has a product added to it: the tile and the factors.
+    pub fn rescaled(&self, value: ValueId) -> Option<[ValueId; 2]> {
+        let inst = self.inst(value)?;
+        let (1, Some((region, at))) = (self.uses(value), self.user(value)) else { return None };
+        let user = &self.kernel.regions[region.index()].insts[at];
+        let adds = matches!(user.op, Op::Elementwise(Elementwise::Add))
+            && user
+                .operands
+                .iter()
+                .any(|&o| self.inst(o).is_some_and(|i| matches!(i.op, Op::Matmul(Matmul::Dot))) && self.is_added(o));
+        let here = self.kernel.values[value.index()].region == region;
+        let [tile, by] = inst.operands[..] else { return None };
+        let [rows, columns] = self.matrix(value);
+        let fits = self.matrix(tile) == [rows, columns] && self.matrix(by) == [rows, 1] && columns > 1;
+        let computed = [tile, by].iter().all(|&v| matches!(self.home(v), Home::Registers(_)));
+        let multiplies = matches!(inst.op, Op::Elementwise(Elementwise::Mul));
+        (multiplies && adds && here && fits && computed).then_some([tile, by])
     }
 
     /// The products that a value is an operand of, through transposes on the right.

@@ -15,6 +15,7 @@ use super::place::{Home, Places};
 use super::program::{Buffer, BufferId, Expr, Fragment, FragmentId, Local, LocalId, Param, Program, Slot, Step};
 use super::source::Access16;
 use scalar::Names;
+use stage::Refill;
 use std::collections::HashMap;
 use thiserror::Error;
 use tile::OpenMap;
@@ -66,6 +67,7 @@ pub(super) fn lower(places: &Places<'_>, facts: &[Access16]) -> Lowered<Program>
         left: (0..kernel.values.len()).map(|at| places.uses(ValueId(at as u32))).collect(),
         open: None,
         copies: 0,
+        refill: None,
     };
     lowering.region(Kernel::BODY)?;
     lowering.flush();
@@ -94,6 +96,8 @@ struct Lowering<'p, 'k> {
     open: Option<OpenMap>,
     /// Groups of copies that were closed since the last wait.
     copies: u32,
+    /// What a loop with one stage copies as soon as it has been used.
+    refill: Option<Refill>,
 }
 
 impl<'k> Lowering<'_, 'k> {

@@ -4,6 +4,9 @@
 //! slots that take turns: the copies of the first passes stand before the loop, and each pass starts the copies of the pass
 //! that takes the slot which the last pass has left. A copy under a condition that the counter decides is made where the
 //! condition will hold.
+//!
+//! With one stage the tiles take turns instead: the first one of the next pass is copied while the others of this pass are
+//! worked on, and those are copied while the first one is.
 
 use super::scalar::Names;
 use super::{Declared, Lowered, Lowering};
@@ -14,6 +17,7 @@ use tilewright_ir::op::{Control, Elementwise, Memory, ShapeOp};
 use tilewright_ir::{Elem, Inst, Op, RegionId, ValueId};
 
 /// A copy that can run ahead.
+#[derive(Clone)]
 struct Ahead {
     value: ValueId,
     slot: Slot,
@@ -22,10 +26,22 @@ struct Ahead {
 }
 
 /// The counter of a loop, as values.
+#[derive(Clone)]
 struct Range {
     counter: ValueId,
     last: Expr,
     step: Expr,
+}
+
+/// With one stage: the copy of the next pass that starts when a tile has been used.
+pub(super) struct Refill {
+    /// The loop's body.
+    pub body: RegionId,
+    /// The tile.
+    pub value: ValueId,
+    copy: Ahead,
+    range: Range,
+    counter: LocalId,
 }
 
 impl<'k> Lowering<'_, 'k> {
@@ -53,14 +69,22 @@ impl<'k> Lowering<'_, 'k> {
         }
         let range = Range { counter: *counter, last: last.clone(), step: step.clone() };
         let stages = self.places.work.stages;
-        let mut ahead = if stages > 1 { self.ahead(body, *counter) } else { Vec::new() };
-        let stage = (!ahead.is_empty()).then(|| self.local(Elem::I32));
+        let mut ahead = self.ahead(body, *counter);
+        let staged = !ahead.is_empty();
+        let stage = (staged && stages > 1).then(|| self.local(Elem::I32));
+        let outer_refill = self.refill.take();
         if let Some(stage) = stage {
             for copy in &mut ahead {
                 let slot = self.operand_slot(copy.value, stages);
                 copy.slot = Slot { at: Some(stage), ..slot };
             }
             self.start_ahead(&range, &first, &ahead, stage)?;
+        } else if staged {
+            for copy in &mut ahead {
+                copy.slot = self.operand_slot(copy.value, 1);
+            }
+            let start = self.name(Elem::I32, first.clone());
+            self.copies_for(&range, start, &ahead[..1], 0)?;
         }
 
         let outer = std::mem::take(&mut self.steps);
@@ -73,9 +97,23 @@ impl<'k> Lowering<'_, 'k> {
             for copy in &ahead {
                 self.slots.insert(copy.value, Slot { at: Some(stage), ahead: 0, ..copy.slot.clone() });
             }
+        } else if staged {
+            self.steps.push(Step::Wait(0));
+            self.copies = 0;
+            if ahead.len() > 1 {
+                self.copies_for(&range, Expr::Local(local), &ahead[1..], 0)?;
+                self.copies = 1;
+            }
+            for copy in &ahead {
+                self.slots.insert(copy.value, copy.slot.clone());
+            }
+            let Ahead { value, .. } = ahead[0];
+            self.refill = Some(Refill { body, value, copy: ahead.remove(0), range, counter: local });
         }
         self.region(body)?;
         self.flush();
+        self.refill_now()?;
+        self.refill = outer_refill;
         let yields: Vec<_> = inst.results.iter().copied().zip(region.yields.iter().copied()).collect();
         self.assign(&results, &yields)?;
         if let Some(stage) = stage {
@@ -90,11 +128,21 @@ impl<'k> Lowering<'_, 'k> {
             }
         }
         self.slots = outer_slots;
-        if stage.is_some() {
+        if staged {
             self.steps.push(Step::Wait(0));
             self.copies = 0;
         }
         Ok(())
+    }
+
+    /// Starts the copy of the next pass into the tile that has been used.
+    pub(super) fn refill_now(&mut self) -> Lowered<()> {
+        let Some(Refill { copy, range, counter, .. }) = self.refill.take() else { return Ok(()) };
+        self.flush();
+        self.settle();
+        let next = super::scalar::int(Elementwise::Add, Expr::Local(counter), range.step.clone());
+        let next = self.name(Elem::I32, next);
+        self.copies_for(&range, next, &[copy], 0)
     }
 
     /// The copies of the first passes.

@@ -23,6 +23,7 @@ impl<'k> Lowering<'_, 'k> {
     pub(super) fn tile(&mut self, inst: &'k Inst, result: ValueId, layout: &Layout) -> Lowered<()> {
         match &inst.op {
             Op::Elementwise(Elementwise::Add) if self.takes_product(inst) => self.add_product(inst, result),
+            Op::Elementwise(Elementwise::Mul) if self.places.rescaled(result).is_some() => Ok(()),
             Op::Elementwise(op) => self.elementwise(inst, op, result, layout),
             Op::Reduce(op) => self.reduce(inst, op, result),
             Op::Memory(Memory::Load { .. } | Memory::Gather { .. }) => {

@@ -28,6 +28,8 @@ pub(super) struct Language {
     pub bf16: Narrow,
     /// The value of another lane, up to the value and between it and the distance.
     pub shuffle: &'static str,
+    /// Whether a condition holds in any lane of the warp, up to the condition.
+    pub any: &'static str,
     /// Places in the grid and its sizes.
     pub program: &'static str,
     pub programs: &'static str,

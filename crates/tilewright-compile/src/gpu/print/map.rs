@@ -79,6 +79,23 @@ impl Printer<'_> {
     }
 }
 
+impl Printer<'_> {
+    pub(super) fn scale(&mut self, to: FragmentId, by: FragmentId) {
+        let program = self.program;
+        let (whole, factors) = (&program.fragments[to.index()], &program.fragments[by.index()]);
+        let [name, factor] = [to, by].map(|fragment| self.fragment(fragment));
+        let changed = |r| format!("{factor}[{r}] != 1.0f");
+        let changed: Vec<String> = (0..factors.layout.registers()).map(changed).collect();
+        self.out.line(format!("// {name} *= {factor}"));
+        self.out.open(format!("if ({}{}))", self.language.any, changed.join(" || ")));
+        let register = self.registers(&whole.layout, 1);
+        let at = self.lined_up(&whole.layout, whole.extents, by, register);
+        self.out.line(format!("{name}[{}] *= {factor}[{}];", register.plus(0).text, at.text));
+        self.end(register);
+        self.out.close();
+    }
+}
+
 /// How often a temporary is read.
 fn uses(map: &Map, number: u32) -> usize {
     let operands = map.ops.iter().flat_map(|op| &op.operands);

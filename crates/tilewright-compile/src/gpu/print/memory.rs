@@ -58,16 +58,22 @@ impl Printer<'_> {
 
     /// Where an element is; `unit`: the last axis has stride 1.
     pub(super) fn locate(&mut self, address: &Address, unit: bool) -> Located {
+        self.locate_unchecked(address, unit, None)
+    }
+
+    /// The same without the checks of one axis.
+    pub(super) fn locate_unchecked(&mut self, address: &Address, unit: bool, unchecked: Option<usize>) -> Located {
         let pointer = self.names[address.param as usize].clone();
         let mut offset = Text::int(0);
         let mut checks = Vec::new();
         for (axis, place) in address.axes.iter().enumerate() {
             let index = self.uniform(&place.index);
             let [first, last] = [self.expr(&place.first), self.expr(&place.last)];
-            if !(first.value.is_some_and(|first| first <= 0.0) && self.natural(&place.index)) {
+            let checked = unchecked != Some(axis);
+            if checked && !(first.value.is_some_and(|first| first <= 0.0) && self.natural(&place.index)) {
                 checks.push(Text::compare(&index, ">=", &first));
             }
-            if !matches!((index.value, last.value), (Some(index), Some(last)) if index < last) {
+            if checked && !matches!((index.value, last.value), (Some(index), Some(last)) if index < last) {
                 checks.push(Text::compare(&index, "<", &last));
             }
             if unit && axis + 1 == address.axes.len() {

@@ -87,6 +87,7 @@ impl Printer<'_> {
                 Step::Let(..)
                 | Step::Map(_)
                 | Step::Assign { .. }
+                | Step::Scale { .. }
                 | Step::Load(_)
                 | Step::Store(_)
                 | Step::Fold(_)
@@ -127,6 +128,7 @@ impl Printer<'_> {
             }
             Step::Map(map) => self.map(map),
             Step::Assign { to, from } => self.assign(*to, *from),
+            Step::Scale { to, by } => self.scale(*to, *by),
             Step::Load(transfer) => self.load(transfer),
             Step::Store(transfer) => self.store(transfer),
             Step::Fold(fold) => self.fold(fold),

@@ -140,7 +140,7 @@ __device__ __forceinline__ void mma_m16n8k16_bf16(float* c, const unsigned* a, c
 // 16 bytes to shared memory, asynchronously; zeros where not valid, and then the source is not read.
 #ifndef TILEWRIGHT_HARNESS
 __device__ __forceinline__ void cp_async_16(void* shared, const void* global, bool valid) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;"
                  :: "r"(shared_address(shared)), "l"(__cvta_generic_to_global(global)), "r"(valid ? 16 : 0) : "memory");
 }
 #endif

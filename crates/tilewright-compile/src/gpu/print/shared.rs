@@ -1,13 +1,15 @@
 //! Shared memory: registers to and from it, and copies of tiles of tensors into it.
 
-use super::Printer;
 use super::coordinates::{Register, wanted};
 use super::language::words;
 use super::number::literal;
 use super::text::Text;
+use super::{Printer, mentions};
 use crate::gpu::layout::{Axis, Digit, Layout, Of};
 use crate::gpu::program::{Buffer, Copy, Expr, FragmentId, Slot};
 use crate::gpu::source::Dialect;
+use tilewright_ir::Elem;
+use tilewright_ir::op::Elementwise;
 
 /// Loops of at most this many passes are unrolled whole.
 const UNROLLED: u32 = 16;
@@ -199,6 +201,74 @@ impl Printer<'_> {
         self.out.close();
     }
 
+    /// The axis along which the rows of a copy lie one after the other, where the passes of a thread go straight down it.
+    fn straight(&self, copy: &Copy, chunks: u32, passes: u32) -> Option<usize> {
+        let buffer = &self.program.buffers[copy.to.buffer.index()];
+        let threads = 32 * self.warps();
+        let even = threads.is_multiple_of(chunks) && (buffer.extents[0] * chunks).is_multiple_of(threads);
+        let whole = copy.vector && passes > 1 && passes <= UNROLLED && buffer.extents == copy.extents;
+        let mut down = copy.address.axes.iter().enumerate().filter(|(_, place)| mentions(&place.index, Axis::Down));
+        let (axis, place) = down.next()?;
+        let steps = match &place.index {
+            Expr::Row => true,
+            Expr::Op(Elementwise::Add, Elem::I32, of) => {
+                matches!(&of[..], [first, Expr::Row] if !mentions(first, Axis::Down))
+            }
+            _ => false,
+        };
+        (even && whole && steps && down.next().is_none()).then_some(axis)
+    }
+
+    /// A copy whose passes go straight down an axis: addresses differ by a number of rows, and a tile that lies inside is
+    /// copied without looking at each row.
+    fn copy_straight(&mut self, copy: &Copy, axis: usize, slot: &Text, chunks: u32, passes: u32) {
+        let program = self.program;
+        let buffer = &program.buffers[copy.to.buffer.index()];
+        let bytes = buffer.elem.bytes() as u32;
+        let rows = 32 * self.warps() / chunks;
+        let place = &copy.address.axes[axis];
+        let origin = match &place.index {
+            Expr::Op(_, _, of) => self.expr(&of[0]),
+            _ => Text::int(0),
+        };
+        let [first, last] = [self.expr(&place.first), self.expr(&place.last)];
+        self.out.line(format!("const int row = {};", Text::product(&Text::atom("tid"), '/', &Text::int(chunks)).text));
+        let column = Text::product(&Text::atom("tid"), '%', &Text::int(chunks)).times(16 / bytes);
+        self.out.line(format!("const int column = {};", column.text));
+        let located = self.locate_unchecked(&copy.address, true, Some(axis));
+        let inside = located.inside().map_or("true".to_string(), |inside| inside.text);
+        self.out.line(format!("const bool inside = {inside};"));
+        let pointer = Text::atom(located.pointer.as_str()).plus(&located.offset).text;
+        let elem = self.language.stored(buffer.elem);
+        let space = self.language.device;
+        self.out.line(format!("{space}const {elem}* const from = {pointer};"));
+        let name = &self.names[copy.address.param as usize];
+        let wide = self.language.wide;
+        self.out.line(format!("const {wide} step = {rows} * ({wide})args.{name}_stride[{axis}];"));
+        let at = origin.plus(&Text::atom("row"));
+        let target = slot.plus(&Text::atom("row").times(buffer.pitch)).plus(&Text::atom("column").times(bytes));
+        let target = target.plus(&Text::atom("pass").times(rows * buffer.pitch));
+        let copied = match self.dialect {
+            Dialect::Cuda => "cp_async_16",
+            Dialect::Msl => "copy_16",
+        };
+        let end = origin.plus(&Text::int(copy.extents[0]));
+        let all = [Text::compare(&origin, ">=", &first), Text::compare(&last, ">=", &end)];
+        let all = Text::all(&all).map_or(String::new(), |all| all.text);
+        self.out.open(format!("if (inside && {all})"));
+        self.out.unrolled("pass", passes, 1);
+        self.out.line(format!("{copied}({}, from + pass * step, true);", target.text));
+        self.out.close();
+        self.out.turn("else");
+        self.out.unrolled("pass", passes, 1);
+        let place = at.plus(&Text::atom("pass").times(rows));
+        let each = [Text::compare(&place, ">=", &first), Text::compare(&place, "<", &last)];
+        let each = Text::all(&each).map_or(String::new(), |each| each.text);
+        self.out.line(format!("{copied}({}, from + pass * step, inside && {each});", target.text));
+        self.out.close();
+        self.out.close();
+    }
+
     pub(super) fn copy(&mut self, copy: &Copy) {
         let program = self.program;
         let buffer = &program.buffers[copy.to.buffer.index()];
@@ -226,6 +296,11 @@ impl Printer<'_> {
             slot
         };
         let tid = Text::atom("tid");
+        if let Some(axis) = self.straight(copy, chunks, passes) {
+            self.copy_straight(copy, axis, &slot, chunks, passes);
+            self.out.close();
+            return;
+        }
         // Where threads are a multiple of the chunks of a row, a thread stays in its column.
         let (row, chunk) = if passes == 1 {
             (Text::product(&tid, '/', &Text::int(chunks)), Text::product(&tid, '%', &Text::int(chunks)))
