@@ -435,7 +435,7 @@ fn settings_types_and_layouts_choose_the_specialisation() {
     let [kernel] = list(&manifest["kernels"]) else { panic!("{manifest}") };
     let name = text(&kernel["name"]);
     assert!(name.starts_with("attention_forward__f32_f16__h192_128__heads1_"), "{name}");
-    assert!(name.ends_with("keys16_causal_softcap_paged_16_no_lse"), "{name}");
+    assert!(name.contains("_keys16_causal_softcap_paged_16_") && name.ends_with("_no_lse"), "{name}");
     let tensors = || list(&kernel["parameters"]).iter().filter(|parameter| parameter["kind"] == "tensor");
     assert!(tensors().all(|tensor| tensor["aligned"] == false), "{kernel}");
     assert!(tensors().any(|tensor| tensor["name"] == "pages"), "{kernel}");
