@@ -241,7 +241,7 @@ pub enum AttentionError {
     },
     /// Scratch that is too small.
     #[error(
-        "the scratch has {got} bytes and the plan needs {needed}; give that many, or run without a scratch of your own"
+        "the workspace has {got} bytes of scratch and the plan needs {needed}; make one with the plan's `workspace`"
     )]
     Scratch {
         /// Bytes given.
