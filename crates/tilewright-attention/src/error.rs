@@ -3,7 +3,7 @@
 use crate::cache::PAGE_SIZES;
 use crate::quant::Group;
 use tilewright_ir::{Diagnostics, Elem, Schedule};
-use tilewright_runtime::{LaunchError, TensorError};
+use tilewright_runtime::{DeviceError, LaunchError, TensorError};
 
 /// A request that is refused, or a launch that failed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -312,6 +312,12 @@ pub enum AttentionError {
     /// The device refused or failed.
     #[error(transparent)]
     Launch(#[from] LaunchError),
+}
+
+impl From<DeviceError> for AttentionError {
+    fn from(error: DeviceError) -> AttentionError {
+        AttentionError::Launch(error.into())
+    }
 }
 
 impl AttentionError {

@@ -3,6 +3,7 @@
 mod benches;
 mod cases;
 mod complete;
+mod gpu_benches;
 
 use crate::cases::{Case, TestCase};
 use crate::error::AttentionError;
@@ -52,8 +53,10 @@ pub struct KernelEntry {
     pub schedules: &'static [Schedule],
     /// Test cases, in all types: each runs this kernel.
     pub cases: fn() -> Vec<TestCase>,
-    /// Benchmark cases.
+    /// Benchmark cases of a CPU.
     pub benches: fn() -> Vec<Case>,
+    /// Benchmark cases of a GPU, in its own memory.
+    pub gpu_benches: fn() -> Vec<Case>,
 }
 
 impl KernelEntry {
@@ -68,6 +71,7 @@ impl KernelEntry {
             schedules: &[],
             cases: Vec::new,
             benches: Vec::new,
+            gpu_benches: Vec::new,
         }
     }
 
@@ -106,6 +110,7 @@ const FORWARD: KernelEntry = KernelEntry {
     ],
     cases: cases::forward,
     benches: benches::forward,
+    gpu_benches: gpu_benches::forward,
     ..KernelEntry::new(&ATTENTION_FORWARD, "attention in one pass over the keys, any features and cache format")
 };
 
@@ -117,6 +122,7 @@ const SPLIT: KernelEntry = KernelEntry {
     head_dims: &HEAD_DIMS,
     cases: cases::split,
     benches: benches::split,
+    gpu_benches: gpu_benches::split,
     ..KernelEntry::new(&ATTENTION_SPLIT, "")
 };
 
