@@ -247,7 +247,7 @@ impl<'a> Attention<'a> {
         if checked.shape.is_empty() {
             return self.check_outputs(&checked.shape, &o, lse.as_ref());
         }
-        Plan::new(self, checked, device)?.launch(self, checked, o, lse, None)
+        Plan::new(self, checked, device)?.launch(self, checked, o, lse)
     }
 
     /// How many (query row, key) pairs are attended, over all heads.

@@ -24,6 +24,7 @@ pub mod quant;
 pub mod reference;
 mod tuning;
 mod variant;
+mod workspace;
 
 pub use attention::{Attention, Extents, Output, Splits};
 pub use cache::{Cache, CacheError, CacheShape, Encoding, KvCache};
@@ -35,3 +36,4 @@ pub use plan::Plan;
 pub use quant::{Affine, Bits, Group, QuantError, Rounding};
 pub use tilewright_ir::Schedule;
 pub use variant::Variant;
+pub use workspace::Workspace;

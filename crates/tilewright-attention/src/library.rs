@@ -4,6 +4,7 @@ mod benches;
 mod cases;
 mod complete;
 mod exports;
+mod gpu_benches;
 
 pub use exports::{Export, Wanted};
 
@@ -55,10 +56,12 @@ pub struct KernelEntry {
     pub schedules: &'static [Schedule],
     /// Test cases, in all types: each runs this kernel.
     pub cases: fn() -> Vec<TestCase>,
-    /// Benchmark cases.
+    /// Benchmark cases of a CPU.
     pub benches: fn() -> Vec<Case>,
     /// How it is exported ahead of time, if it is.
     pub export: Option<Export>,
+    /// Benchmark cases of a GPU, in its own memory.
+    pub gpu_benches: fn() -> Vec<Case>,
 }
 
 impl KernelEntry {
@@ -74,6 +77,7 @@ impl KernelEntry {
             cases: Vec::new,
             benches: Vec::new,
             export: None,
+            gpu_benches: Vec::new,
         }
     }
 
@@ -113,6 +117,7 @@ const FORWARD: KernelEntry = KernelEntry {
     cases: cases::forward,
     benches: benches::forward,
     export: Some(exports::FORWARD),
+    gpu_benches: gpu_benches::forward,
     ..KernelEntry::new(&ATTENTION_FORWARD, "attention in one pass over the keys, any features and cache format")
 };
 
@@ -125,6 +130,7 @@ const SPLIT: KernelEntry = KernelEntry {
     cases: cases::split,
     benches: benches::split,
     export: Some(exports::SPLIT),
+    gpu_benches: gpu_benches::split,
     ..KernelEntry::new(&ATTENTION_SPLIT, "")
 };
 

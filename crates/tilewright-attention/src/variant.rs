@@ -107,6 +107,24 @@ impl Variant {
         Ok((variant, reason))
     }
 
+    /// Whether its kernels serve a request, which may leave the schedule to them.
+    pub(crate) fn serves(&self, request: &Attention<'_>, checked: &Checked) -> bool {
+        let Extents { head_dim, value_dim, .. } = checked.shape;
+        let cache = request.cache();
+        (self.q, self.kv, self.head_dim, self.value_dim, self.lse, self.factor, self.cache)
+            == (
+                request.q().elem(),
+                cache.elem(),
+                head_dim,
+                value_dim,
+                request.wants_lse(),
+                Factor::of(checked.scale),
+                cache.format(),
+            )
+            && request.requested_schedule().is_none_or(|asked| asked == self.schedule)
+            && self.features.have_kernels_of(request.features())
+    }
+
     /// Holds schedule, features and format against each other.
     pub(crate) fn check(&self, shape: &Extents) -> Result<(), AttentionError> {
         tuning::check(self.schedule, self.head_dim, self.value_dim, &self.cache)?;

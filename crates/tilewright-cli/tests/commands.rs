@@ -233,6 +233,27 @@ fn bench_measures_a_case_and_checks_it() {
 }
 
 #[test]
+fn the_rows_that_the_gpu_script_asks_for_are_cases() {
+    let listed = json(&["bench", "--device", "cuda", "--list", "--json"]);
+    let listed: Vec<&str> = listed.as_array().expect("names").iter().filter_map(Value::as_str).collect();
+    let bench = concat!(env!("CARGO_MANIFEST_DIR"), "/../../bench");
+    let names = "import sys; sys.dont_write_bytecode = True; import gpu; print(*[row.name for row in gpu.ROWS])";
+    let python = std::process::Command::new("python3").args(["-c", names]).current_dir(bench).output();
+    let Ok(python) = python else {
+        println!("skipped: there is no python3");
+        return;
+    };
+    assert!(python.status.success(), "{}", String::from_utf8_lossy(&python.stderr));
+    let rows = String::from_utf8(python.stdout).expect("UTF-8");
+    let mut rows: Vec<String> = rows.split_whitespace().map(|name| format!("{name}/bf16")).collect();
+    rows.sort();
+    let mut listed: Vec<String> = listed.iter().map(|name| name.to_string()).collect();
+    listed.sort();
+    assert_eq!(rows, listed);
+    assert!(rows.len() > 20, "{rows:?}");
+}
+
+#[test]
 fn bench_refuses_what_it_cannot_do() {
     fails(&["bench", "no such case"], 2, "no case holds `no such case`");
     fails(&["bench", "verify", "--device", "metal"], 1, "device `metal` is absent");

@@ -87,7 +87,7 @@ pub(super) fn choose(shape: &Extents, q: Elem, cache: &Format, table: &[Row]) ->
     let wanted = if few { group.saturating_mul(needed) } else { needed };
     let fits = |row: &&Row| row.phase == phase && row.bytes == q.bytes() && dim <= row.max_dim;
     let rows = || table.iter().filter(fits);
-    let row = rows().find(|row| wanted <= row.rows).or(rows().last()).unwrap_or(&table[0]); // every kind has a row
+    let row = rows().find(|row| wanted <= row.rows).or(rows().next_back()).unwrap_or(&table[0]); // every kind has a row
     let queries = needed.min(row.rows);
     let heads = if few { packed_heads(group as usize, queries, row.rows) } else { 1 };
     let schedule = Schedule { heads, queries, keys: of_pages(row.keys, cache) };
