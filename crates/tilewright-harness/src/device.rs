@@ -14,17 +14,27 @@ pub struct Rendered {
     pub target: Target,
     /// How each launch runs.
     pub checks: Checks,
+    /// The barrier of this number is left out of each kernel, so that a test sees that it is missed.
+    pub without_barrier: Option<usize>,
 }
 
 impl Rendered {
     /// For an NVIDIA GPU of compute capability 9.0.
     pub fn cuda(checks: Checks) -> Rendered {
-        Rendered { target: Target { dialect: Dialect::Cuda, compute: 90, shared_bytes: 232_448 }, checks }
+        Rendered {
+            target: Target { dialect: Dialect::Cuda, compute: 90, shared_bytes: 232_448 },
+            checks,
+            without_barrier: None,
+        }
     }
 
     /// For a GPU of Apple.
     pub fn metal(checks: Checks) -> Rendered {
-        Rendered { target: Target { dialect: Dialect::Msl, compute: 0, shared_bytes: 32_768 }, checks }
+        Rendered {
+            target: Target { dialect: Dialect::Msl, compute: 0, shared_bytes: 32_768 },
+            checks,
+            without_barrier: None,
+        }
     }
 }
 
@@ -98,6 +108,10 @@ impl ExternalPipeline for Pipeline {
         });
         let facts: Vec<Access16> = facts.collect();
         let source = compile(&self.kernel, &self.rendered.target, &facts).map_err(|error| self.failed(error))?;
+        let source = match self.rendered.without_barrier {
+            Some(number) => without_barrier(source, number).map_err(|error| self.failed(error))?,
+            None => source,
+        };
         let missing = || self.failed("a tensor that is not in memory of the host");
         let shapes: Vec<_> = args.iter().map(shape_and_strides).collect();
         let mut given = Vec::new();
@@ -118,6 +132,18 @@ impl ExternalPipeline for Pipeline {
         let launched = self.harness.launch(&source, grid, &mut given, &self.rendered.checks);
         launched.map_err(|error: HarnessError| self.failed(error))
     }
+}
+
+/// The source without its barrier of this number.
+fn without_barrier(source: Source, number: usize) -> Result<Source, String> {
+    let barrier = match source.dialect {
+        Dialect::Cuda => "__syncthreads();",
+        Dialect::Msl => "threadgroup_barrier(mem_flags::mem_threadgroup);",
+    };
+    let found = source.text.match_indices(barrier).nth(number);
+    let (at, _) = found.ok_or_else(|| format!("the kernel has no barrier of number {number}"))?;
+    let text = format!("{}{}", &source.text[..at], &source.text[at + barrier.len()..]);
+    Ok(Source { text, ..source })
 }
 
 fn shape_and_strides(arg: &Arg<'_>) -> (Vec<usize>, Vec<usize>) {

@@ -47,7 +47,7 @@ pub(super) const CUDA: &[Row] = &[
     row(Phase::Prefill, 4, ANY, 32, 16, [2, 4, 1, 1]),
     row(Phase::Few, 2, 128, 16, 64, [1, 4, 2, 2]),
     row(Phase::Few, 2, 256, 16, 64, [1, 4, 2, 1]),
-    row(Phase::Few, 2, ANY, 16, 32, [1, 8, 2, 1]),
+    row(Phase::Few, 2, ANY, 16, 32, [1, 4, 2, 1]),
     row(Phase::Few, 2, 128, 64, 64, [4, 1, 2, 2]),
     row(Phase::Few, 2, 256, 64, 32, [4, 2, 2, 1]),
     row(Phase::Few, 2, ANY, 64, 32, [4, 2, 1, 1]),
@@ -64,17 +64,17 @@ pub(super) const CUDA: &[Row] = &[
 pub(super) const METAL: &[Row] = &[
     row(Phase::Prefill, 2, 128, 32, 32, [4, 1, 1, 1]),
     row(Phase::Prefill, 2, 256, 16, 16, [2, 2, 1, 1]),
-    row(Phase::Prefill, 2, ANY, 8, 8, [1, 4, 1, 1]),
+    row(Phase::Prefill, 2, ANY, 8, 8, [1, 1, 1, 1]),
     row(Phase::Prefill, 4, 64, 32, 32, [4, 1, 1, 1]),
     row(Phase::Prefill, 4, 128, 16, 16, [2, 2, 1, 1]),
-    row(Phase::Prefill, 4, ANY, 8, 8, [1, 4, 1, 1]),
+    row(Phase::Prefill, 4, ANY, 8, 8, [1, 1, 1, 1]),
     row(Phase::Few, 2, 128, 8, 32, [1, 4, 1, 1]),
     row(Phase::Few, 2, 128, 32, 32, [4, 1, 1, 1]),
     row(Phase::Few, 2, 256, 16, 16, [2, 2, 1, 1]),
-    row(Phase::Few, 2, ANY, 8, 8, [1, 4, 1, 1]),
+    row(Phase::Few, 2, ANY, 8, 8, [1, 1, 1, 1]),
     row(Phase::Few, 4, 64, 32, 32, [4, 1, 1, 1]),
     row(Phase::Few, 4, 128, 16, 16, [2, 2, 1, 1]),
-    row(Phase::Few, 4, ANY, 8, 8, [1, 4, 1, 1]),
+    row(Phase::Few, 4, ANY, 8, 8, [1, 1, 1, 1]),
 ];
 
 /// What serves a problem; `q` is the element type of the queries.

@@ -60,6 +60,7 @@ pub fn compile(kernel: &Kernel, target: &Target, facts: &[Access16]) -> Result<S
 /// # Errors
 /// As [`compile`].
 pub fn program(kernel: &Kernel, target: &Target, facts: &[Access16]) -> Result<Program, CompileError> {
+    lower::refuse_empty(kernel)?;
     match kernel.work {
         Some(work) => program_with(kernel, work, target, facts),
         None => {

@@ -17,6 +17,11 @@ pub fn render(kernel: &Kernel, dialect: Dialect) -> Result<Source, String> {
     compile(&kernel, &target, &vec![Access16::Any; views]).map_err(|e| e.to_string())
 }
 
+/// Whether a kernel was refused by the name of what has no lowering yet.
+pub fn is_refused(problem: &str) -> bool {
+    problem.contains("cannot be compiled for a GPU yet")
+}
+
 /// The memory of one tensor, laid out as the interpreter's is.
 struct Memory {
     elem: Elem,

@@ -4,7 +4,6 @@ use super::{Lowered, Lowering};
 use crate::gpu::layout::{Axis, Layout};
 use crate::gpu::place::Home;
 use crate::gpu::program::{Copy, Dot, DotOperand, Expr, FragmentId, Slot, Step};
-use crate::gpu::source::Access16;
 use tilewright_ir::op::{Elementwise, Matmul, ShapeOp};
 use tilewright_ir::{Elem, Inst, Op, RegionId, ValueId};
 
@@ -145,10 +144,8 @@ impl<'k> Lowering<'_, 'k> {
         let address = self.address(inst, &coordinates)?;
         let elem = self.places.elem(value);
         let extents = self.places.matrix(value);
-        let aligned = self.facts.get(address.param as usize) == Some(&Access16::Aligned);
-        let along = matches!(address.axes.last(), Some(last) if last.index == Expr::Column);
         let whole = (extents[1] * elem.bytes() as u32).is_multiple_of(16);
-        let vector = aligned && along && whole;
+        let vector = whole && self.has_whole_rows(&address);
         self.flush();
         self.steps.push(Step::Copy(Copy { to: to.clone(), extents, address, vector }));
         if vector {

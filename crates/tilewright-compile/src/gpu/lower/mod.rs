@@ -75,6 +75,30 @@ pub(super) fn lower(places: &Places<'_>, facts: &[Access16]) -> Lowered<Program>
     Ok(lowering.program)
 }
 
+/// Refuses tiles without elements, which no layout has.
+///
+/// # Errors
+/// The first instruction that makes one.
+pub(super) fn refuse_empty(kernel: &Kernel) -> Lowered<()> {
+    for inst in kernel.regions.iter().flat_map(|region| &region.insts) {
+        let empty = |value: &ValueId| kernel.ty(*value).shape().is_some_and(|shape| shape.extents().any(|e| e == 0));
+        if inst.results.iter().any(empty) {
+            return Err(unsupported(kernel, inst, "a tile without elements"));
+        }
+    }
+    Ok(())
+}
+
+fn unsupported(kernel: &Kernel, inst: &Inst, what: &str) -> Unsupported {
+    Unsupported {
+        what: format!("{what} (`{}`)", inst.op.name()),
+        place: match kernel.sites.get(inst.site) {
+            Some(site) => format!(", at {}", site.location),
+            None => String::new(),
+        },
+    }
+}
+
 struct Lowering<'p, 'k> {
     places: &'p Places<'k>,
     /// For each parameter.
@@ -249,13 +273,7 @@ impl<'k> Lowering<'_, 'k> {
     }
 
     fn unsupported(&self, inst: &Inst, what: &str) -> Unsupported {
-        Unsupported {
-            what: format!("{what} (`{}`)", inst.op.name()),
-            place: match self.places.kernel.sites.get(inst.site) {
-                Some(site) => format!(", at {}", site.location),
-                None => String::new(),
-            },
-        }
+        unsupported(self.places.kernel, inst, what)
     }
 }
 

@@ -70,6 +70,7 @@ impl<'k> Lowering<'_, 'k> {
         let range = Range { counter: *counter, last: last.clone(), step: step.clone() };
         let range_of_loads = range.clone();
         let stages = self.places.work.stages;
+        let copies = self.copies;
         let mut ahead = self.ahead(body, *counter);
         let staged = !ahead.is_empty();
         let stage = (staged && stages > 1).then(|| self.local(Elem::I32));
@@ -144,6 +145,8 @@ impl<'k> Lowering<'_, 'k> {
         if staged {
             self.steps.push(Step::Wait(0));
             self.copies = 0;
+        } else {
+            self.copies = self.copies.max(copies); // no pass, no wait
         }
         Ok(())
     }

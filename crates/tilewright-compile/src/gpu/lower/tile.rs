@@ -4,7 +4,7 @@ use super::scalar::{here, int, reindex};
 use super::{Lowered, Lowering};
 use crate::gpu::layout::{Axis, Layout, Of};
 use crate::gpu::place::{Home, slice};
-use crate::gpu::program::{Address, Expr, Fold, FragmentId, Map, MapOp, MapOperand, Slot, Step, Transfer};
+use crate::gpu::program::{Address, Expr, Fold, FragmentId, Map, MapOp, MapOperand, Place, Slot, Step, Transfer};
 use crate::gpu::source::Access16;
 use tilewright_ir::op::{Elementwise, Memory, Reduce, ShapeOp};
 use tilewright_ir::{Elem, Inst, Op, Shape, ValueId};
@@ -181,8 +181,6 @@ impl<'k> Lowering<'_, 'k> {
     /// How many neighbouring registers are neighbours in memory, for one access of at most 16 bytes.
     fn vector(&self, address: &Address, fragment: FragmentId) -> u32 {
         let fragment = &self.program.fragments[fragment.index()];
-        let aligned = self.facts.get(address.param as usize) == Some(&Access16::Aligned);
-        let along = matches!(address.axes.last(), Some(last) if last.index == Expr::Column);
         let neighbours = match fragment.layout.digits(Of::Register).next() {
             Some((1, digit)) if digit.across == 1 && digit.down == 0 => digit.size,
             _ => 1,
@@ -190,7 +188,15 @@ impl<'k> Lowering<'_, 'k> {
         let most = 16 / fragment.elem.bytes() as u32;
         let fits = |v: &u32| neighbours.is_multiple_of(*v) && fragment.extents[1].is_multiple_of(*v) && *v <= most;
         let wide = [16, 8, 4, 2].into_iter().find(fits);
-        if aligned && along { wide.unwrap_or(1) } else { 1 }
+        if self.has_whole_rows(address) { wide.unwrap_or(1) } else { 1 }
+    }
+
+    /// Whether the columns of a tile are those of a tensor whose rows go by 16 bytes, all of which are inside or none.
+    pub(super) fn has_whole_rows(&self, address: &Address) -> bool {
+        let aligned = self.facts.get(address.param as usize) == Some(&Access16::Aligned);
+        let Some(axis) = address.axes.len().checked_sub(1) else { return false };
+        let Place { index, first, last } = &address.axes[axis];
+        aligned && *index == Expr::Column && *first == Expr::Int(0) && *last == Expr::Len(address.param, axis as u8)
     }
 
     /// A value in registers of this layout: where it is already, or a converted copy.

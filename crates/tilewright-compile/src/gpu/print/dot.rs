@@ -227,8 +227,9 @@ impl Printer<'_> {
         let value = match &dot.a {
             DotOperand::Shared(slot) => {
                 let at = Text::atom("a_rows").plus(&Text::atom("m").times(8 * pitch_a));
-                let bytes = self.program.buffers[slot.buffer.index()].elem.bytes() as u32;
-                self.shared_at(&format!("{kind}2"), &at.plus(&Text::atom("k").times(bytes)), true)
+                let elem = self.program.buffers[slot.buffer.index()].elem;
+                let at = at.plus(&Text::atom("k").times(elem.bytes() as u32));
+                self.pair_of(elem, dot.elem, &at, &at.plus(&Text::int(elem.bytes() as u32)))
             }
             DotOperand::Fragment(a) => {
                 let k = Text::product(&Text::atom("k"), '/', &Text::int(8));
@@ -250,16 +251,14 @@ impl Printer<'_> {
         self.out.line(format!("a[m] = {value};"));
         self.out.close();
         self.out.unrolled("n", across, 1);
-        let bytes = self.program.buffers[dot.b.buffer.index()].elem.bytes() as u32;
+        let elem = self.program.buffers[dot.b.buffer.index()].elem;
+        let bytes = elem.bytes() as u32;
         let base = Text::atom("b_rows");
-        let value = if dot.transposed {
-            let at = base.plus(&Text::atom("n").times(8 * pitch_b)).plus(&Text::atom("k").times(bytes));
-            let pair = [0, pitch_b].map(|below| Text::atom(self.shared_at(kind, &at.plus(&Text::int(below)), true)));
-            Text::call(&format!("{kind}2"), &[&pair[0], &pair[1]]).text
-        } else {
-            let at = base.plus(&Text::atom("k").times(pitch_b)).plus(&Text::atom("n").times(8 * bytes));
-            self.shared_at(&format!("{kind}2"), &at, true)
+        let (at, next) = match dot.transposed {
+            true => (base.plus(&Text::atom("n").times(8 * pitch_b)).plus(&Text::atom("k").times(bytes)), pitch_b),
+            false => (base.plus(&Text::atom("k").times(pitch_b)).plus(&Text::atom("n").times(8 * bytes)), bytes),
         };
+        let value = self.pair_of(elem, dot.elem, &at, &at.plus(&Text::int(next)));
         self.out.line(format!("const {kind}2 b = {value};"));
         self.out.unrolled("m", down, 1);
         let index = Text::atom("m").times(across).plus(&Text::atom("n")).times(2);
@@ -267,5 +266,17 @@ impl Printer<'_> {
         for _ in 0..3 {
             self.out.close();
         }
+    }
+    /// Two elements of shared memory as a vector of the unit's type: one word where they lie side by side and need no cast.
+    fn pair_of(&self, elem: Elem, to: Elem, first: &Text, second: &Text) -> String {
+        let kind = self.language.stored(to);
+        if elem == to && *second == first.plus(&Text::int(elem.bytes() as u32)) {
+            return self.shared_at(&format!("{kind}2"), first, true);
+        }
+        let pair = [first, second].map(|at| {
+            let value = self.shared_at(self.language.stored(elem), at, true);
+            if elem == to { Text::atom(value) } else { self.language.down(to, &self.language.up(elem, &value)) }
+        });
+        Text::call(&format!("{kind}2"), &[&pair[0], &pair[1]]).text
     }
 }

@@ -6,7 +6,7 @@ use super::language::words;
 use super::number::literal;
 use super::text::Text;
 use crate::gpu::layout::{Axis, Of};
-use crate::gpu::program::{Address, Expr, Transfer};
+use crate::gpu::program::{Address, Expr, Place, Transfer};
 use tilewright_ir::Elem;
 use tilewright_ir::op::Elementwise;
 
@@ -69,12 +69,8 @@ impl Printer<'_> {
         for (axis, place) in address.axes.iter().enumerate() {
             let index = self.uniform(&place.index);
             let [first, last] = [self.expr(&place.first), self.expr(&place.last)];
-            let checked = unchecked != Some(axis);
-            if checked && !(first.value.is_some_and(|first| first <= 0.0) && self.natural(&place.index)) {
-                checks.push(Text::compare(&index, ">=", &first));
-            }
-            if checked && !matches!((index.value, last.value), (Some(index), Some(last)) if index < last) {
-                checks.push(Text::compare(&index, "<", &last));
+            if unchecked != Some(axis) {
+                self.check_index(place, [&index, &first, &last], &mut checks);
             }
             if unit && axis + 1 == address.axes.len() {
                 offset = offset.plus(&index);
@@ -85,6 +81,24 @@ impl Printer<'_> {
             }
         }
         Located { pointer, offset, checks }
+    }
+
+    /// Adds the checks that an index, whose text is given with those of its bounds, is inside them.
+    fn check_index(&self, place: &Place, [index, first, last]: [&Text; 3], checks: &mut Vec<Text>) {
+        let from_zero = first.value.is_some_and(|first| first <= 0.0);
+        let plain = matches!(place.index, Expr::Row | Expr::Column) || index.value.is_some();
+        if from_zero && !plain {
+            // What is below zero, or past the largest number and so below zero too, is larger than any length.
+            let [index, last] = [index, last].map(|x| Text::atom(format!("(unsigned){}", x.tight())));
+            checks.push(Text::compare(&index, "<", &last));
+            return;
+        }
+        if !(from_zero && self.natural(&place.index)) {
+            checks.push(Text::compare(index, ">=", first));
+        }
+        if !matches!((index.value, last.value), (Some(index), Some(last)) if index < last) {
+            checks.push(Text::compare(index, "<", last));
+        }
     }
 
     /// Gives the offset a name, unless it is short.

@@ -164,12 +164,18 @@ impl Printer<'_> {
         if self.natural(&step.first) {
             self.natural.insert(step.counter.0);
         }
-        let guard = if by.positive().is_some() { String::new() } else { format!("{} > 0 && ", by.tight()) };
-        self.out.open(format!(
-            "for (int {name} = {first}; {guard}{name} < {}; {name} += {})",
-            last.tight(),
-            by.tight()
-        ));
+        let (last, by_text) = (last.tight(), by.tight());
+        let (guard, next) = match by.positive() {
+            Some(_) => (String::new(), format!("{name} += {by_text}")),
+            // Any step: the counter does not wrap where the last pass ends.
+            None => (
+                format!("{by_text} > 0 && "),
+                format!(
+                    "{name} = (unsigned){last} - (unsigned){name} > (unsigned){by_text} ? {name} + {by_text} : {last}"
+                ),
+            ),
+        };
+        self.out.open(format!("for (int {name} = {first}; {guard}{name} < {last}; {next})"));
         self.steps(&step.body);
         self.out.close();
     }
