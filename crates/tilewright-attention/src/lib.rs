@@ -28,7 +28,7 @@ pub use cache::{Cache, CacheError, CacheShape, Encoding, KvCache};
 pub use error::{AttentionError, MAX_HEAD_DIM, MAX_LENGTH};
 pub use feature::{Feature, Features};
 pub use features::{Alibi, Causal, ClassMap, ClassifiedMask, Mask, Sinks, Softcap, Tree, Window};
-pub use library::{KernelEntry, Library, library};
+pub use library::{KernelEntry, Library, Tuned, library};
 pub use plan::Plan;
 pub use quant::{Affine, Bits, Group, QuantError, Rounding};
 pub use tilewright_ir::Schedule;

@@ -61,14 +61,36 @@ pub(crate) struct Choice {
     pub reason: String,
 }
 
-/// What serves a problem on a device; `q` is the element type of the queries.
-pub(crate) fn choose(shape: &Extents, q: Elem, cache: &Format, device: DeviceKind) -> Choice {
-    match device {
-        DeviceKind::Cpu | DeviceKind::Interp => {
+/// What of a device decides on a schedule.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Machine {
+    /// A processor, or the interpreter.
+    Cpu,
+    /// A GPU.
+    Gpu {
+        /// The most shared memory of a block, in bytes.
+        shared_bytes: u32,
+    },
+}
+
+impl Machine {
+    /// The machine of a device.
+    pub fn of(device: &DeviceInfo) -> Machine {
+        match &device.gpu {
+            Some(gpu) => Machine::Gpu { shared_bytes: gpu.shared_bytes },
+            None => Machine::Cpu,
+        }
+    }
+}
+
+/// What serves a problem; `types` are the element types of the queries, and of keys and values.
+pub(crate) fn choose(shape: &Extents, types: [Elem; 2], cache: &Format, machine: Machine) -> Choice {
+    match machine {
+        Machine::Cpu => {
             let (schedule, reason) = choose_cpu(shape, cache);
             Choice { schedule, work: None, reason }
         }
-        DeviceKind::Cuda => gpu::choose(shape, q, cache),
+        Machine::Gpu { shared_bytes } => gpu::choose(shape, types, cache, shared_bytes),
     }
 }
 

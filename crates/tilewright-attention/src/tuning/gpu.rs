@@ -59,8 +59,9 @@ const TABLE: &[Row] = &[
     row(Phase::Few, 4, ANY, 32, 16, [2, 4, 1, 1]),
 ];
 
-/// What serves a problem; `q` is the element type of the queries.
-pub(super) fn choose(shape: &Extents, q: Elem, cache: &Format) -> Choice {
+/// What serves a problem on a GPU whose blocks have so many bytes of shared memory.
+pub(super) fn choose(shape: &Extents, [q, kv]: [Elem; 2], cache: &Format, shared_bytes: u32) -> Choice {
+    let _ = (kv, shared_bytes);
     let dim = shape.head_dim.max(shape.value_dim);
     let needed = u32::try_from(shape.q_len.max(1).next_power_of_two()).unwrap_or(u32::MAX);
     let few = shape.q_len <= MAX_VERIFY;
