@@ -32,4 +32,5 @@ pub use library::{KernelEntry, Library, Tuned, library};
 pub use plan::Plan;
 pub use quant::{Affine, Bits, Group, QuantError, Rounding};
 pub use tilewright_ir::Schedule;
+pub use tuning::Machine;
 pub use variant::Variant;

@@ -8,6 +8,7 @@ use crate::cases::{Case, TestCase};
 use crate::error::AttentionError;
 use crate::kernels::{ATTENTION_CLASSIFY, ATTENTION_FORWARD, ATTENTION_MERGE, ATTENTION_SPLIT};
 use crate::kernels::{CACHE_APPEND, CACHE_DEQUANTISE, CACHE_QUANTISE};
+use crate::tuning::Machine;
 use tilewright_ir::{Elem, Schedule, Work};
 use tilewright_lang::{SpecEntry, SpecText};
 
@@ -44,8 +45,8 @@ pub struct KernelEntry {
     pub summary: &'static str,
     /// The whole specialisation where only some values are given: the others as the planner would choose them.
     pub complete: fn(SpecText) -> Result<SpecText, AttentionError>,
-    /// The same for a GPU whose blocks have so many bytes of shared memory.
-    pub tuned: fn(SpecText, u32) -> Result<Tuned, AttentionError>,
+    /// The same for this machine.
+    pub tuned: fn(SpecText, Machine) -> Result<Tuned, AttentionError>,
     /// Element types: of q and o, and of k and v.
     pub types: &'static [(Elem, Elem)],
     /// Head dim and value dim that are tuned; every value from 1 to 576 computes.
@@ -80,12 +81,12 @@ impl KernelEntry {
     }
 }
 
-/// A whole specialisation for a GPU.
+/// A whole specialisation for a machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tuned {
     /// The values.
     pub text: SpecText,
-    /// How a block's threads share the work; `None` leaves it to the compiler.
+    /// How the threads of a GPU share the work; `None` leaves it to the compiler.
     pub work: Option<Work>,
 }
 

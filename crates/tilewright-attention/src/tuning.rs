@@ -47,7 +47,7 @@ const TABLE: [Row; 3] = [
 pub(crate) fn merged_at_once(splits: usize, device: DeviceKind) -> usize {
     match device {
         DeviceKind::Cpu | DeviceKind::Interp => 8,
-        DeviceKind::Cuda => splits.checked_next_power_of_two().unwrap_or(usize::MAX).clamp(2, 32),
+        DeviceKind::Cuda | DeviceKind::Metal => splits.checked_next_power_of_two().unwrap_or(usize::MAX).clamp(2, 32),
     }
 }
 
@@ -63,22 +63,27 @@ pub(crate) struct Choice {
 
 /// What of a device decides on a schedule.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Machine {
+pub enum Machine {
     /// A processor, or the interpreter.
     Cpu,
-    /// A GPU.
-    Gpu {
+    /// An NVIDIA GPU.
+    Cuda {
         /// The most shared memory of a block, in bytes.
         shared_bytes: u32,
     },
+    /// An Apple GPU.
+    Metal,
 }
 
 impl Machine {
     /// The machine of a device.
     pub fn of(device: &DeviceInfo) -> Machine {
-        match &device.gpu {
-            Some(gpu) => Machine::Gpu { shared_bytes: gpu.shared_bytes },
-            None => Machine::Cpu,
+        match device.kind {
+            DeviceKind::Cpu | DeviceKind::Interp => Machine::Cpu,
+            DeviceKind::Cuda => {
+                Machine::Cuda { shared_bytes: device.gpu.as_ref().map_or(u32::MAX, |gpu| gpu.shared_bytes) }
+            }
+            DeviceKind::Metal => Machine::Metal,
         }
     }
 }
@@ -90,7 +95,8 @@ pub(crate) fn choose(shape: &Extents, types: [Elem; 2], cache: &Format, machine:
             let (schedule, reason) = choose_cpu(shape, cache);
             Choice { schedule, work: None, reason }
         }
-        Machine::Gpu { shared_bytes } => gpu::choose(shape, types, cache, shared_bytes),
+        Machine::Cuda { shared_bytes } => gpu::choose(shape, types, cache, gpu::CUDA, shared_bytes),
+        Machine::Metal => gpu::choose(shape, types, cache, gpu::METAL, gpu::ALL_FIT),
     }
 }
 

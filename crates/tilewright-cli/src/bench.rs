@@ -141,7 +141,7 @@ fn ceiling(device: &Device) -> Option<f64> {
     let info = device.info();
     match info.kind {
         DeviceKind::Cpu => Some(fma_peak(info.threads)),
-        DeviceKind::Interp | DeviceKind::Cuda => None,
+        DeviceKind::Interp | DeviceKind::Cuda | DeviceKind::Metal => None,
     }
 }
 

@@ -119,7 +119,7 @@ int main() {
     if (launch.threads == 0 || launch.threads > MAX_THREADS || launch.threads % 32 != 0)
         fail(BAD_REQUEST, "%u threads; whole warps of 32 up to %u run", launch.threads, MAX_THREADS);
     if (launch.shared_bytes > MAX_SHARED) fail(BAD_REQUEST, "%u bytes of shared memory", launch.shared_bytes);
-    alarm(300);
+    alarm(60);
     Tensor* tensors = (Tensor*)calloc(launch.pointers + 1, sizeof(Tensor));
     void** pointers = (void**)calloc(launch.pointers + 1, sizeof(void*));
     void* args = aligned_alloc(16, (launch.arg_bytes + 15) / 16 * 16);

@@ -99,7 +99,7 @@ pub enum HarnessError {
         /// The run that differs.
         run: crate::Run,
     },
-    /// The kernel ended in another way than by returning: a signal, or a run of more than 300 s.
+    /// The kernel ended in another way than by returning: a signal, or a run of more than 60 s.
     #[error("kernel {kernel} ended with {status}\n{output}")]
     Crash {
         /// The kernel's entry.

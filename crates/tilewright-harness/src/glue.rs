@@ -14,7 +14,7 @@ pub(crate) fn program(source: &Source) -> Result<String, HarnessError> {
     };
     let bytes = source.arguments.bytes;
     Ok(format!(
-        "{text}\nstatic_assert(sizeof(Args) == {bytes}, \"the size of Args is not the one that the source says\");\n\
+        "{text}\nstatic_assert((sizeof(Args) + 7) / 8 * 8 == {bytes}, \"the size of Args is not the one that the source says\");\n\
          extern \"C\" void tilewright_kernel(void* const* pointers, const void* args) {{ {call} }}\n"
     ))
 }
@@ -86,10 +86,13 @@ fn shared_memory(source: &Source) -> Result<String, HarnessError> {
             text.push_str(line);
             continue;
         };
-        let end = format!("{at} + (sizeof({ty}) * ({length}) + 127) / 128 * 128");
+        // A name of its own: `uint4(` would be taken for the making of a vector.
+        let element = format!("tilewright_element_of_{name}");
+        let end = format!("{at} + (sizeof({element}) * ({length}) + 127) / 128 * 128");
         text.push_str(&format!(
-            "{indent}static_assert({at} + sizeof({ty}) * ({length}) <= {}, \"more shared memory than the source says\"); \
-             threadgroup {ty} (&{name})[{length}] = *(threadgroup {ty}(*)[{length}])(tilewright_shared + {at});\n",
+            "{indent}typedef {ty} {element}; static_assert({at} + sizeof({element}) * ({length}) <= {}, \
+             \"more shared memory than the source says\"); threadgroup {element} (&{name})[{length}] = \
+             *(threadgroup {element}(*)[{length}])(tilewright_shared + {at});\n",
             source.shared_bytes
         ));
         at = end;

@@ -21,6 +21,7 @@
 
 mod build;
 mod check;
+mod device;
 mod error;
 mod glue;
 mod launch;
@@ -29,6 +30,7 @@ mod tensor;
 
 pub use build::Harness;
 pub use check::Checks;
+pub use device::Rendered;
 pub use error::{HarnessError, Missing};
 pub use launch::Module;
 pub use tensor::{Arg, Tensor, TensorMut};

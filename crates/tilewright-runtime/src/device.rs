@@ -4,6 +4,7 @@ use crate::cpu::{CpuDevice, CpuPipeline, Isa};
 use crate::cuda::cudarc::driver::CudaStream;
 use crate::cuda::{CudaDevice, CudaPipeline, GpuInfo, Resources, Stream, Wait};
 use crate::error::{DeviceError, LaunchError, OutOfReach};
+use crate::external::{ExternalDevice, ExternalPipeline};
 use crate::interp;
 use crate::tensor::{Layout, TensorView, TensorViewMut};
 use std::collections::HashMap;
@@ -24,6 +25,8 @@ pub enum DeviceKind {
     Interp,
     /// An NVIDIA GPU.
     Cuda,
+    /// A GPU of Apple.
+    Metal,
 }
 
 /// What a device is, for people and planners.
@@ -31,7 +34,7 @@ pub enum DeviceKind {
 pub struct DeviceInfo {
     /// Which kind.
     pub kind: DeviceKind,
-    /// `cpu`, `interp` or `cuda`.
+    /// `cpu`, `interp` or `cuda`, or the name of an external device.
     pub name: &'static str,
     /// What runs tile programs side by side: threads, or the multiprocessors of a GPU.
     pub threads: usize,
@@ -57,6 +60,7 @@ pub(crate) enum Backend {
     Cpu(CpuDevice),
     Interp,
     Cuda(CudaDevice),
+    External(Arc<dyn ExternalDevice>),
 }
 
 /// A kernel compiled for one device. Cheap to clone.
@@ -74,6 +78,7 @@ enum Code {
     Cpu(CpuPipeline),
     Interp,
     Cuda(CudaPipeline),
+    External(Box<dyn ExternalPipeline>),
 }
 
 /// What a parameter is given at launch.
@@ -125,6 +130,11 @@ impl Device {
         Ok(Device::new(Backend::Cuda(CudaDevice::of_caller(stream)?)))
     }
 
+    /// A device that another crate makes: what runs rendered kernels in tests, and backends that are not here yet.
+    pub fn external(device: Arc<dyn ExternalDevice>) -> Device {
+        Device::new(Backend::External(device))
+    }
+
     pub(crate) fn backend(&self) -> &Backend {
         &self.0.backend
     }
@@ -139,6 +149,7 @@ impl Device {
             Backend::Cpu(cpu) => (DeviceKind::Cpu, "cpu", cpu.threads(), None),
             Backend::Interp => (DeviceKind::Interp, "interp", 1, None),
             Backend::Cuda(cuda) => (DeviceKind::Cuda, "cuda", cuda.info().multiprocessors, Some(cuda.info().clone())),
+            Backend::External(device) => (device.kind(), device.name(), 1, None),
         };
         DeviceInfo { kind, name, threads, isa: self.isa(), gpu }
     }
@@ -148,6 +159,7 @@ impl Device {
             Backend::Cpu(cpu) => cpu.isa().name(),
             Backend::Interp => "f64",
             Backend::Cuda(cuda) => cuda.arch(),
+            Backend::External(device) => device.name(),
         }
     }
 
@@ -158,7 +170,7 @@ impl Device {
     pub fn stream(&self) -> Result<&Stream, DeviceError> {
         match &self.0.backend {
             Backend::Cuda(cuda) => Ok(cuda.home()),
-            Backend::Cpu(_) | Backend::Interp => {
+            Backend::Cpu(_) | Backend::Interp | Backend::External(_) => {
                 Err(DeviceError::Without { device: self.info().name, what: "streams" })
             }
         }
@@ -180,6 +192,7 @@ impl Device {
             Backend::Cpu(cpu) => Code::Cpu(cpu.compile(&kernel)?),
             Backend::Interp => Code::Interp,
             Backend::Cuda(cuda) => Code::Cuda(CudaPipeline::new(cuda, &kernel)?),
+            Backend::External(device) => Code::External(device.compile(&kernel)?),
         };
         let pipeline = Pipeline(Arc::new(Compiled { kernel, isa: self.isa(), code }));
         self.0.pipelines.lock().unwrap_or_else(PoisonError::into_inner).insert(content, pipeline.clone());
@@ -225,6 +238,10 @@ impl Device {
                 interp::launch(kernel, grid, args)
             }
             (Backend::Cuda(cuda), Code::Cuda(code)) => cuda.launch(code, kernel, cuda.home(), grid, args, Wait::Yes),
+            (Backend::External(_), Code::External(code)) => {
+                check_host_memory(kernel, args)?;
+                code.launch(grid, args)
+            }
             _ => Err(LaunchError::ForeignPipeline { kernel: kernel.name.to_string() }),
         }
     }
@@ -247,7 +264,7 @@ impl Device {
         match (&self.0.backend, &pipeline.0.code) {
             (Backend::Cuda(cuda), Code::Cuda(code)) => cuda.launch(code, kernel, stream, grid, args, Wait::No),
             (Backend::Cuda(_), _) => Err(LaunchError::ForeignPipeline { kernel: kernel.name.to_string() }),
-            (Backend::Cpu(_) | Backend::Interp, _) => {
+            (Backend::Cpu(_) | Backend::Interp | Backend::External(_), _) => {
                 let error = DeviceError::Without { device: self.info().name, what: "streams" };
                 Err(LaunchError::Device { kernel: kernel.name.to_string(), error })
             }
@@ -285,6 +302,7 @@ impl Pipeline {
             Code::Cpu(code) => code.program().to_string(),
             Code::Interp => self.0.kernel.to_string(),
             Code::Cuda(code) => code.source().text.clone(),
+            Code::External(code) => code.listing(),
         }
     }
 
@@ -292,7 +310,7 @@ impl Pipeline {
     pub fn stats(&self) -> Option<Stats> {
         match &self.0.code {
             Code::Cpu(code) => Some(code.program().stats),
-            Code::Interp | Code::Cuda(_) => None,
+            Code::Interp | Code::Cuda(_) | Code::External(_) => None,
         }
     }
 
@@ -300,15 +318,15 @@ impl Pipeline {
     pub fn resources(&self) -> Option<Resources> {
         match &self.0.code {
             Code::Cuda(code) => Some(code.resources()),
-            Code::Cpu(_) | Code::Interp => None,
+            Code::Cpu(_) | Code::Interp | Code::External(_) => None,
         }
     }
 
-    /// Bytes of working memory of one tile program: dynamic shared memory on a GPU, 0 for the interpreter.
+    /// Bytes of working memory of one tile program: dynamic shared memory on a GPU, 0 for the interpreter and external devices.
     pub fn scratch_bytes(&self) -> usize {
         match &self.0.code {
             Code::Cpu(code) => code.scratch_bytes(),
-            Code::Interp => 0,
+            Code::Interp | Code::External(_) => 0,
             Code::Cuda(code) => code.source().shared_bytes as usize,
         }
     }

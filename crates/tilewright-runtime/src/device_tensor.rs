@@ -32,7 +32,9 @@ impl Device {
     pub fn upload(&self, tensor: TensorView<'_>) -> Result<DeviceTensor, TensorError> {
         let copy = tensor.to_tensor()?;
         Ok(match self.backend() {
-            Backend::Cpu(_) | Backend::Interp => DeviceTensor { layout: copy.view().layout, place: Place::Host(copy) },
+            Backend::Cpu(_) | Backend::Interp | Backend::External(_) => {
+                DeviceTensor { layout: copy.view().layout, place: Place::Host(copy) }
+            }
             Backend::Cuda(cuda) => {
                 let buffer = Buffer::new(cuda.home(), copy.as_bytes().len())?;
                 buffer.window().upload(copy.as_bytes())?;
@@ -48,7 +50,7 @@ impl Device {
     pub fn zeros(&self, elem: Elem, shape: &[usize]) -> Result<DeviceTensor, TensorError> {
         let layout = Layout::contiguous(elem, shape)?;
         let place = match self.backend() {
-            Backend::Cpu(_) | Backend::Interp => Place::Host(Tensor::zeros(elem, shape)?),
+            Backend::Cpu(_) | Backend::Interp | Backend::External(_) => Place::Host(Tensor::zeros(elem, shape)?),
             Backend::Cuda(cuda) => {
                 let buffer = Buffer::new(cuda.home(), layout.span_bytes())?;
                 buffer.window().clear()?;
@@ -80,7 +82,7 @@ impl Device {
             return Err(TensorError::Alignment { elem });
         }
         match self.backend() {
-            Backend::Cpu(_) | Backend::Interp => {
+            Backend::Cpu(_) | Backend::Interp | Backend::External(_) => {
                 Err(DeviceError::Without { device: self.info().name, what: "GPU memory" }.into())
             }
             Backend::Cuda(cuda) => {

@@ -16,6 +16,7 @@ pub mod cuda;
 mod device;
 mod device_tensor;
 mod error;
+mod external;
 mod interp;
 #[cfg(any(test, target_vendor = "apple"))]
 #[cfg_attr(not(test), expect(dead_code, reason = "no `Device` makes a Metal device yet; its tests alone do"))]
@@ -25,4 +26,5 @@ mod tensor;
 pub use device::{Arg, Device, DeviceInfo, DeviceKind, Grid, Pipeline};
 pub use device_tensor::DeviceTensor;
 pub use error::{DeviceError, LaunchError, OutOfReach, TensorError};
+pub use external::{ExternalDevice, ExternalPipeline};
 pub use tensor::{HostElement, Tensor, TensorView, TensorViewMut};

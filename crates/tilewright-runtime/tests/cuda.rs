@@ -1,5 +1,6 @@
 //! NVIDIA GPUs. Without one, what is said instead is checked; what needs one is skipped with a printed line.
 
+use tilewright_compile::gpu::{Access16, Dialect, Target, compile};
 use tilewright_ir::op::{Control, Elementwise, Memory};
 use tilewright_ir::{Access, Elem, Kernel, Shape, SiteId, Type};
 use tilewright_runtime::cuda::{self, Stream};
@@ -9,7 +10,7 @@ const ROW: usize = 8;
 
 /// Adds `x` to itself, rows of eight, one a program.
 fn double() -> Kernel {
-    let mut kernel = Kernel::new("double");
+    let mut kernel = Kernel::new("doubled");
     let site = SiteId(0);
     let view = Type::View { elem: Elem::F32, rank: 2 };
     let x = kernel.add_param("x", view, Access::Read, site);
@@ -46,6 +47,22 @@ fn an_absent_gpu_is_a_typed_error_that_says_what_to_do() {
         }
         (DeviceError::NoDevice { ordinal: 1000, found }, Ok(gpus)) => assert_eq!(*found, gpus.len()),
         (error, gpus) => panic!("{error:?}, {gpus:?}"),
+    }
+}
+
+#[test]
+fn a_kernel_compiles_for_every_architecture_and_any_alignment_without_a_gpu() {
+    if let Err(absent) = cuda::nvrtc_version() {
+        return eprintln!("skipped: {absent}");
+    }
+    let kernel = tilewright_compile::pass::run_gpu(double(), None).unwrap();
+    for (compute, shared_bytes) in [(80, 163 << 10), (90, 227 << 10), (120, 99 << 10)] {
+        for fact in [Access16::Any, Access16::Aligned] {
+            let target = Target { dialect: Dialect::Cuda, compute, shared_bytes };
+            let source = compile(&kernel, &target, &[fact; 2]).unwrap();
+            let cubin = cuda::compile_cubin(&source, compute).unwrap();
+            assert!(cubin.bytes.starts_with(b"\x7fELF") && cubin.resources.registers > 0, "{compute} {fact:?}");
+        }
     }
 }
 

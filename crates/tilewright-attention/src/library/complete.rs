@@ -17,9 +17,9 @@ pub(super) fn forward(text: SpecText) -> Completed {
     Ok(planned(with(text, &[("lse", "true")]), 1024, Machine::Cpu)?.text)
 }
 
-/// The same for a GPU. A `queries` of up to 64 is a decode or a verify of so many.
-pub(super) fn forward_tuned(text: SpecText, shared_bytes: u32) -> Result<Tuned, AttentionError> {
-    planned(with(text, &[("lse", "true")]), 1024, Machine::Gpu { shared_bytes })
+/// The same for any machine. For a GPU, a `queries` of up to 64 is a decode or a verify of so many.
+pub(super) fn forward_tuned(text: SpecText, machine: Machine) -> Result<Tuned, AttentionError> {
+    planned(with(text, &[("lse", "true")]), 1024, machine)
 }
 
 /// The same for a decode of one query of a group of four heads over 4096 keys.
@@ -27,9 +27,9 @@ pub(super) fn split(text: SpecText) -> Completed {
     Ok(planned(text, 1, Machine::Cpu)?.text)
 }
 
-/// The same for a GPU. A `queries` is a verify of so many.
-pub(super) fn split_tuned(text: SpecText, shared_bytes: u32) -> Result<Tuned, AttentionError> {
-    planned(text, 1, Machine::Gpu { shared_bytes })
+/// The same for any machine. For a GPU, a `queries` is a verify of so many.
+pub(super) fn split_tuned(text: SpecText, machine: Machine) -> Result<Tuned, AttentionError> {
+    planned(text, 1, machine)
 }
 
 /// Values for the merge of one query.
@@ -96,7 +96,7 @@ fn planned(mut text: SpecText, q_len: usize, machine: Machine) -> Result<Tuned, 
         return Ok(Tuned { text, work: None });
     };
     let q_len = match (machine, number(&text, "queries")) {
-        (Machine::Gpu { .. }, Some(queries)) if (1..=MAX_VERIFY).contains(&queries) => queries,
+        (Machine::Cuda { .. } | Machine::Metal, Some(queries)) if (1..=MAX_VERIFY).contains(&queries) => queries,
         _ => q_len,
     };
     let shape = Extents { batch: 1, q_heads: 4, kv_heads: 1, q_len, capacity: 4096, head_dim, value_dim };

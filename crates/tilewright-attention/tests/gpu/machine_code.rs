@@ -67,7 +67,15 @@ fn others() -> Vec<Job> {
             jobs.push(Job { kernel, values, compute });
         };
         let half = [("E", "bf16"), ("C", "bf16")];
-        for features in ["none", "causal+mask(bf16)", "causal+alibi", "causal+softcap", "window(last)"] {
+        for features in [
+            "none",
+            "causal+mask(bf16,heads,q)",
+            "causal+alibi",
+            "causal+softcap",
+            "window(left,sinks)",
+            "causal+sinks",
+            "tree",
+        ] {
             add("attention_forward", &[&half[..], &[("features", features)]].concat());
         }
         for cache in ["paged(16)", "paged(64)", "ring", "dense+k-q8g64+v-q8g64", "paged(16)+k-q4g64+v-q4g64"] {

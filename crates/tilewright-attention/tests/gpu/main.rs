@@ -4,8 +4,8 @@ mod machine_code;
 mod sources;
 
 use std::collections::BTreeMap;
-use tilewright_attention::{Tuned, library};
-use tilewright_compile::gpu::{Access16, Source, Target, compile};
+use tilewright_attention::{Machine, Tuned, library};
+use tilewright_compile::gpu::{Access16, Dialect, Source, Target, compile};
 use tilewright_compile::pass::run_gpu;
 
 /// A kernel of the library with these values, the others as the planner chooses them.
@@ -13,7 +13,11 @@ fn tuned(kernel: &str, values: &[(&str, &str)], target: &Target) -> Result<Tuned
     let library = library();
     let entry = library.find(kernel).ok_or_else(|| format!("no kernel {kernel}"))?;
     let text: BTreeMap<_, _> = values.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-    (entry.tuned)(text, target.shared_bytes).map_err(|error| error.to_string())
+    let machine = match target.dialect {
+        Dialect::Cuda => Machine::Cuda { shared_bytes: target.shared_bytes },
+        Dialect::Msl => Machine::Metal,
+    };
+    (entry.tuned)(text, machine).map_err(|error| error.to_string())
 }
 
 /// Its source, for well aligned tensors.

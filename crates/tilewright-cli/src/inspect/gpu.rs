@@ -4,7 +4,7 @@ use super::{Args, Emit, Report, passed};
 use crate::error::CliError;
 use serde::Serialize;
 use std::fmt;
-use tilewright::attention::{KernelEntry, Tuned};
+use tilewright::attention::{KernelEntry, Machine, Tuned};
 use tilewright::lang::SpecText;
 use tilewright::lang::ir::Work;
 use tilewright::runtime::cuda;
@@ -43,7 +43,11 @@ const METAL_SHARED: u32 = 32 << 10;
 /// The kernel as its planner would choose it for a GPU, or as `given`.
 pub fn report(args: &Args, entry: &KernelEntry, given: SpecText) -> Result<Report, CliError> {
     let target = target(args)?;
-    let Tuned { text, work } = (entry.tuned)(given, target.shared_bytes).map_err(CliError::Refused)?;
+    let machine = match target.dialect {
+        Dialect::Cuda => Machine::Cuda { shared_bytes: target.shared_bytes },
+        Dialect::Msl => Machine::Metal,
+    };
+    let Tuned { text, work } = (entry.tuned)(given, machine).map_err(CliError::Refused)?;
     let work = args.work.as_deref().map_or(Ok(work), |asked| parse(asked, work).map(Some))?;
     let traced = entry.spec.trace(&text)?;
     let (after, mut kernel) = passed(traced, args.after.as_deref(), &pass::GPU_PASSES, pass::run_gpu)?;
@@ -96,14 +100,16 @@ fn needs(source: &Source, target: &Target) -> Result<Needs, CliError> {
     Ok(Needs { threads: source.threads, shared_bytes: source.shared_bytes, compiled })
 }
 
-/// The most of anything that `--work` takes: far more than any GPU has.
-const MOST: u32 = 64;
+/// The most warps of a block.
+const MOST_WARPS: u32 = 32;
 
 /// Reads `rows=4,columns=1,stages=2,blocks=2`; what is left out is as tuned, or 1.
 fn parse(text: &str, tuned: Option<Work>) -> Result<Work, CliError> {
     let wrong = || CliError::Setting {
         text: format!("--work {text}"),
-        wanted: format!("rows, columns, stages or blocks, each =N with N from 1 to {MOST}, separated by commas"),
+        wanted: format!(
+            "rows=N,columns=N,stages=N,blocks=N or some of them, powers of two, with rows times columns at most {MOST_WARPS}"
+        ),
     };
     let mut work = tuned.unwrap_or(Work { rows: 1, columns: 1, stages: 1, blocks: 1 });
     for part in text.split(',') {
@@ -115,7 +121,8 @@ fn parse(text: &str, tuned: Option<Work>) -> Result<Work, CliError> {
             "blocks" => &mut work.blocks,
             _ => return Err(wrong()),
         };
-        *field = number.parse().ok().filter(|n| (1..=MOST).contains(n)).ok_or_else(wrong)?;
+        let fits = |n: &u32| n.is_power_of_two() && *n <= MOST_WARPS;
+        *field = number.parse().ok().filter(fits).ok_or_else(wrong)?;
     }
-    Ok(work)
+    if work.warps() <= MOST_WARPS { Ok(work) } else { Err(wrong()) }
 }

@@ -204,10 +204,30 @@ impl<'k> Places<'k> {
             }
         }
         for b in vectors {
-            let elem = self.elem(b);
-            let [rows, columns] = self.matrix(b);
-            let vector = 16 / elem.bytes() as u32;
-            self.prefer(b, Layout::blocked(rows, columns, vector, self.work.warps()), true);
+            self.prefer(b, self.vectors(b), true);
+        }
+    }
+
+    /// Rows of vectors of 16 bytes, or of the codes of whole words where a tile is unpacked.
+    pub fn vectors(&self, value: ValueId) -> Layout {
+        let [rows, columns] = self.matrix(value);
+        let vector = (16 / self.elem(value).bytes() as u32).max(self.codes(value));
+        Layout::blocked(rows, columns, vector, self.work.warps())
+    }
+
+    /// How many codes of a word become neighbours in what is computed from them; 1 where nothing is unpacked.
+    fn codes(&self, value: ValueId) -> u32 {
+        let Some(inst) = self.inst(value) else { return 1 };
+        let of = |values: &[ValueId]| values.iter().map(|&v| self.codes(v)).max().unwrap_or(1);
+        match &inst.op {
+            Op::ShapeOp(ShapeOp::Unpack { bits }) => 32 / u32::from(*bits),
+            Op::Elementwise(_) | Op::ShapeOp(ShapeOp::Reshape { .. }) => of(&inst.operands),
+            Op::Control(Control::If { .. }) => of(&self.yielded(value)),
+            Op::ShapeOp(ShapeOp::Broadcast { .. } | ShapeOp::Iota { .. } | ShapeOp::Transpose)
+            | Op::Reduce(_)
+            | Op::Matmul(_)
+            | Op::Memory(_)
+            | Op::Control(Control::For { .. } | Control::ProgramId { .. } | Control::ProgramCount { .. }) => 1,
         }
     }
 

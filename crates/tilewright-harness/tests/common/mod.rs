@@ -1,6 +1,7 @@
 //! A product of matrices in both dialects, its inputs and its f64 reference.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod rendered;
 pub mod small;
 
 use tilewright_compile::gpu::{Argument, ArgumentSlot, Arguments, Dialect, Source};

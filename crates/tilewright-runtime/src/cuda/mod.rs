@@ -26,7 +26,7 @@ pub use stream::{Event, Graph, Stream};
 
 pub(crate) use launch::Wait;
 pub(crate) use memory::{Buffer, Window};
-pub(crate) use pipeline::CudaPipeline;
+pub(crate) use pipeline::{CudaPipeline, fact};
 
 /// The types of a caller's own streams: what [`Device::cuda_on`](crate::Device::cuda_on) takes.
 pub use cudarc;

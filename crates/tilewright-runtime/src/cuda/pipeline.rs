@@ -30,7 +30,7 @@ impl Facts {
 ///
 /// Tensors of i32 are tables (lengths, positions, pages): their number of entries follows the request, so they are always
 /// `Any`, or a kernel would be compiled anew for another batch.
-pub(super) fn fact(layout: &Layout, address: u64) -> Access16 {
+pub(crate) fn fact(layout: &Layout, address: u64) -> Access16 {
     let width = layout.elem.bytes();
     let Some(last) = layout.rank().checked_sub(1) else { return Access16::Any };
     // A tensor without elements is never read: its strides are 0 and say nothing.

@@ -132,12 +132,7 @@ impl<'k> Lowering<'_, 'k> {
 
     /// The layout in which an operand of a product is computed.
     fn computed_layout(&self, value: ValueId) -> Layout {
-        let elem = self.places.elem(value);
-        let [rows, columns] = self.places.matrix(value);
-        if self.places.is_left_operand(value) {
-            return self.places.canonical(value);
-        }
-        Layout::blocked(rows, columns, 16 / elem.bytes() as u32, self.places.work.warps())
+        if self.places.is_left_operand(value) { self.places.canonical(value) } else { self.places.vectors(value) }
     }
 
     /// Copies a tile to shared memory, asynchronously where its rows go by 16 bytes.

@@ -40,6 +40,7 @@ impl<'k> Lowering<'_, 'k> {
                 self.load(result, layout)
             }
             Op::ShapeOp(ShapeOp::Broadcast { .. }) => {
+                self.open_for(layout, self.places.matrix(result));
                 let operand = self.operand(inst.operands[0], result, layout)?;
                 self.push(result, layout, identity(self.places.elem(result), operand));
                 Ok(())

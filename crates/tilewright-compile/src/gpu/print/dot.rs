@@ -211,12 +211,6 @@ impl Printer<'_> {
         let Shape { down, across, left } = *shape;
         let sum = self.fragment(dot.sum);
         let kind = self.language.stored(dot.elem);
-        let narrow = |printer: &Self, elem: Elem, text: &str| {
-            if elem == dot.elem {
-                return Text::atom(text);
-            }
-            printer.language.down(dot.elem, &printer.language.up(elem, text))
-        };
         self.out.line("const int own_row = lane / 16 * 4 + lane / 2 % 4;");
         self.out.line("const int own_column = lane / 8 % 2 * 4 + lane % 2 * 2;");
         let [own_row, own_column] = [Text::atom("own_row"), Text::atom("own_column")];
@@ -228,59 +222,48 @@ impl Printer<'_> {
             if dot.transposed { (column.plus(&own_column), own_row) } else { (own_row, column.plus(&own_column)) };
         let pitch_b = self.operand("b_rows", &dot.b, &b_row, &b_column);
         self.steps_of_depth(dot, step);
-        self.out.line(format!("{kind} a[{down}][2];"));
+        self.out.line(format!("{kind}2 a[{down}];"));
         self.out.unrolled("m", down, 1);
-        for j in 0..2 {
-            let value = match &dot.a {
-                DotOperand::Shared(slot) => {
-                    let elem = self.program.buffers[slot.buffer.index()].elem;
-                    let bytes = elem.bytes() as u32;
-                    let at = Text::atom("a_rows").plus(&Text::atom("m").times(8 * pitch_a));
-                    let at = at.plus(&Text::atom("k").times(bytes)).plus(&Text::int(j * bytes));
-                    let at = self.shared_at(self.language.stored(elem), &at, true);
-                    narrow(self, elem, &at)
-                }
-                DotOperand::Fragment(a) => {
-                    let k = Text::product(&Text::atom("k"), '/', &Text::int(8));
-                    let index = Text::atom("m").times(left).plus(&k).times(2);
+        let value = match &dot.a {
+            DotOperand::Shared(slot) => {
+                let at = Text::atom("a_rows").plus(&Text::atom("m").times(8 * pitch_a));
+                let bytes = self.program.buffers[slot.buffer.index()].elem.bytes() as u32;
+                self.shared_at(&format!("{kind}2"), &at.plus(&Text::atom("k").times(bytes)), true)
+            }
+            DotOperand::Fragment(a) => {
+                let k = Text::product(&Text::atom("k"), '/', &Text::int(8));
+                let index = Text::atom("m").times(left).plus(&k).times(2);
+                let pair = [0, 1].map(|j| {
                     let at = Text::atom("k").plus(&Text::atom("own_column")).plus(&Text::int(j));
                     let value = self.left(*a, &index, j, dot.depth, &at);
-                    let value = self.language.down(dot.elem, &value);
-                    match dot.depth > left * 8 {
-                        true => Text::choice(
-                            &Text::loose(format!("k < {}", left * 8)),
-                            &value,
-                            &Text::atom(format!("{kind}(0)")),
-                        ),
-                        false => value,
-                    }
+                    self.language.down(dot.elem, &value)
+                });
+                let pair = Text::call(&format!("{kind}2"), &[&pair[0], &pair[1]]);
+                if dot.depth > left * 8 {
+                    let inside = Text::compare(&Text::atom("k"), "<", &Text::int(left * 8));
+                    Text::choice(&inside, &pair, &Text::atom(format!("{kind}2(0)"))).text
+                } else {
+                    pair.text
                 }
-            };
-            self.out.line(format!("a[m][{j}] = {};", value.text));
-        }
+            }
+        };
+        self.out.line(format!("a[m] = {value};"));
         self.out.close();
         self.out.unrolled("n", across, 1);
-        let elem = self.program.buffers[dot.b.buffer.index()].elem;
-        let bytes = elem.bytes() as u32;
-        for j in 0..2 {
-            let base = Text::atom("b_rows");
-            let at = match dot.transposed {
-                true => base
-                    .plus(&Text::atom("n").times(8 * pitch_b))
-                    .plus(&Text::atom("k").times(bytes))
-                    .plus(&Text::int(j * pitch_b)),
-                false => base
-                    .plus(&Text::atom("k").times(pitch_b))
-                    .plus(&Text::atom("n").times(8 * bytes))
-                    .plus(&Text::int(j * bytes)),
-            };
-            let at = self.shared_at(self.language.stored(elem), &at, true);
-            let value = narrow(self, elem, &at);
-            self.out.line(format!("const {kind} b{j} = {};", value.text));
-        }
+        let bytes = self.program.buffers[dot.b.buffer.index()].elem.bytes() as u32;
+        let base = Text::atom("b_rows");
+        let value = if dot.transposed {
+            let at = base.plus(&Text::atom("n").times(8 * pitch_b)).plus(&Text::atom("k").times(bytes));
+            let pair = [0, pitch_b].map(|below| Text::atom(self.shared_at(kind, &at.plus(&Text::int(below)), true)));
+            Text::call(&format!("{kind}2"), &[&pair[0], &pair[1]]).text
+        } else {
+            let at = base.plus(&Text::atom("k").times(pitch_b)).plus(&Text::atom("n").times(8 * bytes));
+            self.shared_at(&format!("{kind}2"), &at, true)
+        };
+        self.out.line(format!("const {kind}2 b = {value};"));
         self.out.unrolled("m", down, 1);
         let index = Text::atom("m").times(across).plus(&Text::atom("n")).times(2);
-        self.out.line(format!("multiply_8x8<{kind}>({sum} + {}, a[m][0], a[m][1], b0, b1);", index.text));
+        self.out.line(format!("multiply_8x8<{kind}>({sum} + {}, a[m], b);", index.text));
         for _ in 0..3 {
             self.out.close();
         }

@@ -61,13 +61,13 @@ inline void copy_16(threadgroup void* to, device const void* from, bool valid) {
 //: multiply_8x8
 // sum += a * b, of 8 by 8. Lane l holds two neighbours of row l / 16 * 4 + l / 2 % 4, from column l / 8 % 2 * 4 + l % 2 * 2.
 template <typename T>
-inline void multiply_8x8(thread float* sum, T a0, T a1, T b0, T b1) {
+inline void multiply_8x8(thread float* sum, vec<T, 2> left, vec<T, 2> right) {
     simdgroup_matrix<T, 8, 8> a, b;
     simdgroup_matrix<float, 8, 8> c;
-    a.thread_elements()[0] = a0;
-    a.thread_elements()[1] = a1;
-    b.thread_elements()[0] = b0;
-    b.thread_elements()[1] = b1;
+    a.thread_elements()[0] = left.x;
+    a.thread_elements()[1] = left.y;
+    b.thread_elements()[0] = right.x;
+    b.thread_elements()[1] = right.y;
     c.thread_elements()[0] = sum[0];
     c.thread_elements()[1] = sum[1];
     simdgroup_multiply_accumulate(c, a, b, c);

@@ -135,6 +135,20 @@ impl Text {
     }
 }
 
+/// As much of a line as there is room for, up to a comma or an operator, and the rest.
+fn broken(line: &str, room: usize) -> (&str, &str) {
+    if line.chars().count() <= room {
+        return (line, "");
+    }
+    let breaks = |mark: &str, after: usize| line.match_indices(mark).map(|(at, _)| at + after).collect::<Vec<_>>();
+    let all = [(", ", 1), (" = ", 2), (" && ", 0), (" + ", 0), (" ? ", 0), (" : ", 0)];
+    let places = all.into_iter().flat_map(|(mark, after)| breaks(mark, after));
+    match places.filter(|&at| at <= room && at > room / 3).max() {
+        Some(at) => (&line[..at], line[at..].trim_start()),
+        None => (line, ""),
+    }
+}
+
 /// Lines of source.
 #[derive(Default)]
 pub(super) struct Lines {
@@ -142,13 +156,28 @@ pub(super) struct Lines {
     depth: usize,
 }
 
+/// Lines are broken here, where they can be.
+const WIDTH: usize = 120;
+
 impl Lines {
+    /// A line; a long statement goes on in the next ones, indented once more.
     pub fn line(&mut self, line: impl AsRef<str>) {
-        if !line.as_ref().is_empty() {
-            self.text.extend(std::iter::repeat_n("    ", self.depth));
+        let mut line = line.as_ref();
+        let mut depth = self.depth;
+        loop {
+            let room = WIDTH.saturating_sub(4 * depth);
+            let (now, rest) =
+                if line.starts_with('#') || line.contains("//") { (line, "") } else { broken(line, room) };
+            if !now.is_empty() {
+                self.text.extend(std::iter::repeat_n("    ", depth));
+            }
+            self.text.push_str(now);
+            self.text.push('\n');
+            if rest.is_empty() {
+                return;
+            }
+            (line, depth) = (rest, self.depth + 1);
         }
-        self.text.push_str(line.as_ref());
-        self.text.push('\n');
     }
 
     /// A line that opens a block.
