@@ -81,7 +81,7 @@ impl Workspace {
         let f32s = |n: usize| device.zeros(Elem::F32, &[n]);
         let copied = match device.info().kind {
             DeviceKind::Cpu | DeviceKind::Interp => false,
-            DeviceKind::Cuda => true,
+            DeviceKind::Cuda | DeviceKind::Metal => true,
         };
         Ok(Workspace {
             scratch: Scratch { acc: f32s(rows * value_dim)?, max: f32s(rows)?, sum: f32s(rows)? },
