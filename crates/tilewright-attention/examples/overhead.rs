@@ -31,6 +31,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut o = Tensor::zeros(Elem::F32, &[1, 1, 1, 16])?;
     let (relaunch, ()) = timed(2000, || small.run_into(&device, o.view_mut(), None))?;
     println!("relaunch, 1 query, 1 key  {relaunch:>12.1?}   planning, launch and arithmetic, one program");
+    let again = small.plan(&device)?;
+    let mut workspace = again.workspace()?;
+    let (relaunch, ()) = timed(2000, || again.run_with(&small, o.view_mut(), None, &mut workspace))?;
+    println!("the same, planned         {relaunch:>12.1?}   the request held against the plan, launch and arithmetic");
     let two = Tensor::zeros(Elem::F32, &[1, 2, 1, 16])?;
     let small = Attention::new(two.view(), two.view(), two.view());
     let mut o = Tensor::zeros(Elem::F32, &[1, 2, 1, 16])?;

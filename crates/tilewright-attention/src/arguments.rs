@@ -1,7 +1,7 @@
 //! What a kernel is given at launch: its own arguments by name, and what the cache and the features bring.
 
 use crate::error::AttentionError;
-use crate::feature::{Features, InputValue};
+use crate::feature::{Input, InputValue};
 use tilewright_ir::Kernel;
 use tilewright_lang::HostValue;
 use tilewright_runtime::{Arg, TensorView, TensorViewMut};
@@ -15,7 +15,7 @@ pub(crate) fn in_order<'a>(
     kernel: &Kernel,
     own: Bound<'a>,
     cache: Vec<(&'static str, TensorView<'a>)>,
-    features: &'a Features,
+    inputs: Vec<Input<'a>>,
 ) -> Result<Vec<Arg<'a>>, AttentionError> {
     let own = own.into_iter().map(|(name, value)| {
         let arg = match value {
@@ -26,7 +26,7 @@ pub(crate) fn in_order<'a>(
         (name, arg)
     });
     let cache = cache.into_iter().map(|(name, view)| (name, Arg::Read(view)));
-    let inputs = features.inputs().map(|input| {
+    let inputs = inputs.into_iter().map(|input| {
         let arg = match input.value {
             InputValue::Scalar(x) => Arg::Scalar(x),
             InputValue::Tensor(view) => Arg::Read(view),

@@ -5,23 +5,26 @@ mod class_case;
 mod gemma_twin;
 mod inputs;
 mod random;
+mod resident;
 mod test_case;
 
 pub use cache_case::CacheCase;
 pub use class_case::ClassCase;
 pub use gemma_twin::{GemmaTwin, gemma_twin};
 pub use inputs::Inputs;
+pub use resident::{ResidentInputs, Sample};
 pub use test_case::TestCase;
 
 use crate::attention::{Attention, Extents, Splits};
-use crate::cache::{CacheError, Encoding, Format, Placement};
+use crate::cache::{Cache, CacheError, Encoding, Format, Placement};
 use crate::error::AttentionError;
 use crate::feature::{Feature, Features};
+use crate::features::Mask;
 use crate::pairs;
 use crate::quant::Affine;
 use crate::reference::{Bound, Mismatch, Problem, attention, compare};
 use tilewright_ir::{Elem, Schedule};
-use tilewright_runtime::Device;
+use tilewright_runtime::{Device, TensorView};
 
 /// What the inputs hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +57,8 @@ pub struct Case {
     q_start: Option<i64>,
     scale: Option<f64>,
     features: Features,
+    /// A mask whose tiles are classified on the device first.
+    classified: Option<Mask>,
     order: Order,
     values: Values,
     format: Format,
@@ -123,6 +128,7 @@ impl Case {
             q_start: None,
             scale: None,
             features: Features::none(),
+            classified: None,
             order: Order::HeadMajor,
             values: Values::Normal,
             format: Format::DENSE,
@@ -190,6 +196,12 @@ impl Case {
     /// These features as well.
     pub fn features(mut self, features: Features) -> Case {
         self.features = self.features.and(features);
+        self
+    }
+
+    /// A mask of all batch entries and heads, whose tiles a benchmark in memory of the device ([`ResidentInputs`]) classifies.
+    pub(crate) fn classified(mut self, mask: Mask) -> Case {
+        self.classified = Some(mask);
         self
     }
 
@@ -295,8 +307,11 @@ impl Case {
     /// # Errors
     /// None for inputs of this case.
     pub fn request<'a>(&'a self, inputs: &'a Inputs) -> Result<Attention<'a>, AttentionError> {
-        let request = Attention::over(inputs.q()?, inputs.cache()?);
-        let mut request = request.with_features(self.features.clone()).splits(self.splits);
+        Ok(self.request_over(inputs.q()?, inputs.cache()?))
+    }
+
+    fn request_over<'a>(&'a self, q: TensorView<'a>, cache: Cache<'a>) -> Attention<'a> {
+        let mut request = Attention::over(q, cache).with_features(self.features.clone()).splits(self.splits);
         if let Some(scale) = self.scale {
             request = request.scale(scale);
         }
@@ -309,7 +324,7 @@ impl Case {
         if let Some(schedule) = self.schedule {
             request = request.schedule(schedule);
         }
-        Ok(if self.lse { request.lse() } else { request })
+        if self.lse { request.lse() } else { request }
     }
 
     /// Runs it on a device and holds the result against the f64 reference.
@@ -349,7 +364,11 @@ impl Case {
         let q_len = self.shape.q_len;
         let kv_len: Vec<i64> = self.lengths_of_entries().into_iter().map(i64::from).collect();
         let q_start = |keys: &i64| self.q_start.unwrap_or(keys - q_len as i64);
-        pairs::attended(&self.shape, &kv_len, &kv_len.iter().map(q_start).collect::<Vec<_>>(), &self.features)
+        let features = match &self.classified {
+            Some(mask) => self.features.clone().with(mask.clone()),
+            None => self.features.clone(),
+        };
+        pairs::attended(&self.shape, &kv_len, &kv_len.iter().map(q_start).collect::<Vec<_>>(), &features)
     }
 
     /// Multiplications and additions of both products over the attended pairs.

@@ -4,7 +4,7 @@ use crate::cache::PAGE_SIZES;
 use crate::formula::FormulaError;
 use crate::quant::Group;
 use tilewright_ir::{Diagnostics, Elem, Schedule};
-use tilewright_runtime::{LaunchError, TensorError};
+use tilewright_runtime::{DeviceError, LaunchError, TensorError};
 
 /// A request that is refused, or a launch that failed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -242,7 +242,7 @@ pub enum AttentionError {
     },
     /// Scratch that is too small.
     #[error(
-        "the scratch has {got} bytes and the plan needs {needed}; give that many, or run without a scratch of your own"
+        "the workspace has {got} bytes of scratch and the plan needs {needed}; make one with the plan's `workspace`"
     )]
     Scratch {
         /// Bytes given.
@@ -316,6 +316,12 @@ pub enum AttentionError {
     /// The device refused or failed.
     #[error(transparent)]
     Launch(#[from] LaunchError),
+}
+
+impl From<DeviceError> for AttentionError {
+    fn from(error: DeviceError) -> AttentionError {
+        AttentionError::Launch(error.into())
+    }
 }
 
 impl AttentionError {

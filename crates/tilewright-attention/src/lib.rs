@@ -24,14 +24,17 @@ pub mod quant;
 pub mod reference;
 mod tuning;
 mod variant;
+mod workspace;
 
 pub use attention::{Attention, Extents, Output, Splits};
 pub use cache::{Cache, CacheError, CacheShape, Encoding, KvCache};
 pub use error::{AttentionError, MAX_HEAD_DIM, MAX_LENGTH};
 pub use feature::{Feature, Features};
 pub use features::{Alibi, Causal, ClassMap, ClassifiedMask, Mask, Sinks, Softcap, Tree, Window};
-pub use library::{Export, KernelEntry, Library, Wanted, library};
+pub use library::{Export, KernelEntry, Library, Tuned, Wanted, library};
 pub use plan::Plan;
 pub use quant::{Affine, Bits, Group, QuantError, Rounding};
 pub use tilewright_ir::Schedule;
+pub use tuning::Machine;
 pub use variant::Variant;
+pub use workspace::Workspace;

@@ -4,6 +4,7 @@ mod benches;
 mod cases;
 mod complete;
 mod exports;
+mod gpu_benches;
 
 pub use exports::{Export, Wanted};
 
@@ -11,7 +12,8 @@ use crate::cases::{Case, TestCase};
 use crate::error::AttentionError;
 use crate::kernels::{ATTENTION_CLASSIFY, ATTENTION_FORWARD, ATTENTION_MERGE, ATTENTION_SPLIT};
 use crate::kernels::{CACHE_APPEND, CACHE_DEQUANTISE, CACHE_QUANTISE};
-use tilewright_ir::{Elem, Schedule};
+use crate::tuning::Machine;
+use tilewright_ir::{Elem, Schedule, Work};
 use tilewright_lang::{SpecEntry, SpecText};
 
 /// A list of kernels. A user's own binary passes its own.
@@ -47,6 +49,8 @@ pub struct KernelEntry {
     pub summary: &'static str,
     /// The whole specialisation where only some values are given: the others as the planner would choose them.
     pub complete: fn(SpecText) -> Result<SpecText, AttentionError>,
+    /// The same for this machine.
+    pub tuned: fn(SpecText, Machine) -> Result<Tuned, AttentionError>,
     /// Element types: of q and o, and of k and v.
     pub types: &'static [(Elem, Elem)],
     /// Head dim and value dim that are tuned; every value from 1 to 576 computes.
@@ -55,10 +59,12 @@ pub struct KernelEntry {
     pub schedules: &'static [Schedule],
     /// Test cases, in all types: each runs this kernel.
     pub cases: fn() -> Vec<TestCase>,
-    /// Benchmark cases.
+    /// Benchmark cases of a CPU.
     pub benches: fn() -> Vec<Case>,
     /// How it is exported ahead of time, if it is.
     pub export: Option<Export>,
+    /// Benchmark cases of a GPU, in its own memory.
+    pub gpu_benches: fn() -> Vec<Case>,
 }
 
 impl KernelEntry {
@@ -68,12 +74,14 @@ impl KernelEntry {
             spec,
             summary,
             complete: Ok,
+            tuned: |text, _| Ok(Tuned { text, work: None }),
             types: &[],
             head_dims: &[],
             schedules: &[],
             cases: Vec::new,
             benches: Vec::new,
             export: None,
+            gpu_benches: Vec::new,
         }
     }
 
@@ -81,6 +89,15 @@ impl KernelEntry {
     pub fn name(&self) -> &'static str {
         self.spec.name
     }
+}
+
+/// A whole specialisation for a machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tuned {
+    /// The values.
+    pub text: SpecText,
+    /// How the threads of a GPU share the work; `None` leaves it to the compiler.
+    pub work: Option<Work>,
 }
 
 impl Library {
@@ -98,6 +115,7 @@ pub fn library() -> Library {
 /// Attention in one pass over the keys.
 const FORWARD: KernelEntry = KernelEntry {
     complete: complete::forward,
+    tuned: complete::forward_tuned,
     types: &TYPES,
     head_dims: &HEAD_DIMS,
     schedules: &[
@@ -113,6 +131,7 @@ const FORWARD: KernelEntry = KernelEntry {
     cases: cases::forward,
     benches: benches::forward,
     export: Some(exports::FORWARD),
+    gpu_benches: gpu_benches::forward,
     ..KernelEntry::new(&ATTENTION_FORWARD, "attention in one pass over the keys, any features and cache format")
 };
 
@@ -120,17 +139,20 @@ const FORWARD: KernelEntry = KernelEntry {
 const SPLIT: KernelEntry = KernelEntry {
     summary: "one share of the keys for decode and verify: the heads of a group and the queries as rows",
     complete: complete::split,
+    tuned: complete::split_tuned,
     types: &TYPES,
     head_dims: &HEAD_DIMS,
     cases: cases::split,
     benches: benches::split,
     export: Some(exports::SPLIT),
+    gpu_benches: gpu_benches::split,
     ..KernelEntry::new(&ATTENTION_SPLIT, "")
 };
 
 /// The shares of the keys combined.
 const MERGE: KernelEntry = KernelEntry {
     complete: complete::merge,
+    tuned: |text, _| Ok(Tuned { text: complete::merge(text)?, work: None }),
     types: &TYPES,
     head_dims: &HEAD_DIMS,
     cases: cases::merge,
@@ -141,6 +163,7 @@ const MERGE: KernelEntry = KernelEntry {
 /// The classes of a mask's tiles.
 const CLASSIFY: KernelEntry = KernelEntry {
     complete: complete::classify,
+    tuned: |text, _| Ok(Tuned { text: complete::classify(text)?, work: None }),
     cases: cases::classify,
     export: Some(exports::CLASSIFY),
     ..KernelEntry::new(&ATTENTION_CLASSIFY, "the classes of a mask's tiles: nothing, some or all of each attended")
@@ -149,6 +172,7 @@ const CLASSIFY: KernelEntry = KernelEntry {
 /// New tokens into a cache.
 const APPEND: KernelEntry = KernelEntry {
     complete: complete::append,
+    tuned: |text, _| Ok(Tuned { text: complete::append(text)?, work: None }),
     cases: cases::append,
     export: Some(exports::APPEND),
     ..KernelEntry::new(&CACHE_APPEND, "writes new tokens into a cache: dense, a ring or pages")
@@ -157,6 +181,7 @@ const APPEND: KernelEntry = KernelEntry {
 /// New tokens into a quantised cache.
 const QUANTISE: KernelEntry = KernelEntry {
     complete: complete::quantise,
+    tuned: |text, _| Ok(Tuned { text: complete::quantise(text)?, work: None }),
     cases: cases::quantise,
     export: Some(exports::QUANTISE),
     ..KernelEntry::new(&CACHE_QUANTISE, "encodes new tokens as codes of 4 or 8 bits, into a cache or a tensor")
@@ -165,6 +190,7 @@ const QUANTISE: KernelEntry = KernelEntry {
 /// A cache back to a tensor.
 const DEQUANTISE: KernelEntry = KernelEntry {
     complete: complete::dequantise,
+    tuned: |text, _| Ok(Tuned { text: complete::dequantise(text)?, work: None }),
     cases: cases::dequantise,
     export: Some(exports::DEQUANTISE),
     ..KernelEntry::new(&CACHE_DEQUANTISE, "the tokens of a cache in order, decoded where they are codes")

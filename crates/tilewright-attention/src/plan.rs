@@ -3,14 +3,17 @@
 use crate::arguments;
 use crate::attention::{Attention, Checked, Extents, Splits};
 use crate::error::AttentionError;
+use crate::feature::Input;
 use crate::formula::{self, Formula, Numbers};
 use crate::grids;
 use crate::kernels::{AttentionForwardArgs, AttentionMergeArgs, AttentionSplitArgs};
 use crate::tuning::{self, Shares};
 use crate::variant::{Traced, Variant};
+use crate::workspace::{Order, Ready, Workspace};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tilewright_ir::Schedule;
+use tilewright_runtime::cuda::Stream;
 use tilewright_runtime::{Device, Grid, Pipeline, TensorView, TensorViewMut};
 
 /// Compiled kernels with their schedule, for any tensors of the planned shapes; strides, lengths, positions, the scale and
@@ -22,13 +25,14 @@ struct Planned {
     device: Device,
     passes: Passes,
     variant: Variant,
-    key: String,
     /// As the request asked.
     asked: Splits,
     shape: Extents,
     reason: String,
     /// Tile programs along each axis, without splits.
     grid: Grid,
+    /// For runs that bring none, when nobody uses it.
+    idle: Mutex<Option<Workspace>>,
 }
 
 /// The compiled kernels.
@@ -48,14 +52,6 @@ struct SplitPasses {
     splits: usize,
     /// Keys of each share; `None` shares out what there is.
     keys: Option<usize>,
-}
-
-/// What a launch needs beside the tensors.
-struct Run<'r, 'a> {
-    request: &'r Attention<'a>,
-    checked: &'r Checked,
-    q_start: TensorView<'r>,
-    kv_len: TensorView<'r>,
 }
 
 impl Plan {
@@ -79,12 +75,22 @@ impl Plan {
                 Passes::Split(SplitPasses { split, split_grid, merge, merge_grid, splits, keys })
             }
         };
-        let key = variant.key()?;
         let reason = format!("{reason}; splits: {why}");
-        Ok(Plan(Arc::new(Planned { device: device.clone(), passes, variant, key, asked, shape, reason, grid })))
+        Ok(Plan(Arc::new(Planned {
+            device: device.clone(),
+            passes,
+            variant,
+            asked,
+            shape,
+            reason,
+            grid,
+            idle: Mutex::default(),
+        })))
     }
 
-    /// Runs the plan for a request of the planned shapes, types and features.
+    /// Runs the plan for a request of the planned shapes, types and features, and returns when it is done. A GPU takes tensors
+    /// in its own memory as they are; those in memory of the host are copied there and back. The plan keeps a workspace for
+    /// the next such run.
     ///
     /// # Errors
     /// A request that breaks the contract, [`AttentionError::Replan`] for one that the plan was not made for, outputs of
@@ -95,123 +101,158 @@ impl Plan {
         o: TensorViewMut<'_>,
         lse: Option<TensorViewMut<'_>>,
     ) -> Result<(), AttentionError> {
-        self.launch(request, &self.hold(request)?, o, lse, None)
+        self.launch(request, &self.hold(request)?, o, lse)
     }
 
-    /// The same with the caller's scratch, f32 `[n]` of at least [`scratch_bytes`](Plan::scratch_bytes): nothing is
-    /// allocated for what the passes hand on.
+    /// The same with the caller's workspace.
     ///
     /// # Errors
-    /// As [`run`](Plan::run), and scratch that is too small or of another type.
+    /// As [`run`](Plan::run), and a workspace with less scratch than [`scratch_bytes`](Plan::scratch_bytes).
     pub fn run_with(
         &self,
         request: &Attention<'_>,
         o: TensorViewMut<'_>,
         lse: Option<TensorViewMut<'_>>,
-        scratch: &mut [f32],
+        workspace: &mut Workspace,
     ) -> Result<(), AttentionError> {
-        self.launch(request, &self.hold(request)?, o, lse, Some(scratch))
+        self.put(request, &self.hold(request)?, o, lse, workspace, Order::Waiting)
+    }
+
+    /// Puts the run on a stream of a GPU and returns at once. All tensors of the request and the outputs must be in memory of
+    /// the GPU. Nothing is allocated or copied where the workspace holds what the request says ([`prepare_on`](Plan::prepare_on)),
+    /// which is what a stream that records a graph asks for.
+    ///
+    /// # Errors
+    /// As [`run_with`](Plan::run_with), and a device that is no GPU. What fails while the kernels run is said by the next call
+    /// that waits.
+    pub fn run_on(
+        &self,
+        stream: &Stream,
+        request: &Attention<'_>,
+        o: TensorViewMut<'_>,
+        lse: Option<TensorViewMut<'_>>,
+        workspace: &mut Workspace,
+    ) -> Result<(), AttentionError> {
+        self.put(request, &self.hold(request)?, o, lse, workspace, Order::On(stream))
+    }
+
+    /// Copies the lengths, positions, tables and features' tensors of a request to the workspace, in the order of a stream. A
+    /// graph that was recorded with the workspace computes with them from then on.
+    ///
+    /// # Errors
+    /// As [`run_on`](Plan::run_on).
+    pub fn prepare_on(
+        &self,
+        stream: &Stream,
+        request: &Attention<'_>,
+        workspace: &mut Workspace,
+    ) -> Result<(), AttentionError> {
+        let checked = self.hold(request)?;
+        workspace.ready(request, &checked, Order::On(stream)).map(|_| ())
+    }
+
+    /// Memory of the device for runs of this plan.
+    ///
+    /// # Errors
+    /// A device that gives no memory.
+    pub fn workspace(&self) -> Result<Workspace, AttentionError> {
+        Workspace::new(&self.0.device, self.partial_rows(), self.0.shape.value_dim)
     }
 
     /// Holds a request against the contract and against what was planned.
     fn hold(&self, request: &Attention<'_>) -> Result<Checked, AttentionError> {
         let checked = request.check()?;
+        let splits = request.requested_splits();
+        if checked.shape == self.0.shape && splits == self.0.asked && self.variant().serves(request, &checked) {
+            return Ok(checked);
+        }
         let (mut asked, _) = Variant::of(request, &checked, &self.0.device.info())?;
         if request.requested_schedule().is_none() {
             asked.schedule = self.schedule();
         }
-        let splits = request.requested_splits();
-        if checked.shape != self.0.shape || asked.key()? != self.0.key || splits != self.0.asked {
-            let describe =
-                |shape: &Extents, variant: &Variant, splits| format!("{shape:?} as {variant}, splits {splits:?}");
-            return Err(AttentionError::Replan {
-                planned: describe(&self.0.shape, self.variant(), self.0.asked),
-                got: describe(&checked.shape, &asked, splits),
-            });
-        }
-        Ok(checked)
+        let describe =
+            |shape: &Extents, variant: &Variant, splits| format!("{shape:?} as {variant}, splits {splits:?}");
+        Err(AttentionError::Replan {
+            planned: describe(&self.0.shape, self.variant(), self.0.asked),
+            got: describe(&checked.shape, &asked, splits),
+        })
     }
 
+    /// Runs with the plan's own workspace.
     pub(crate) fn launch(
         &self,
         request: &Attention<'_>,
         checked: &Checked,
         o: TensorViewMut<'_>,
         lse: Option<TensorViewMut<'_>>,
-        scratch: Option<&mut [f32]>,
+    ) -> Result<(), AttentionError> {
+        let idle = || self.0.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = idle().take();
+        let mut workspace = match kept {
+            Some(workspace) => workspace,
+            None => self.workspace()?,
+        };
+        let done = self.put(request, checked, o, lse, &mut workspace, Order::Waiting);
+        *idle() = Some(workspace);
+        done
+    }
+
+    fn put(
+        &self,
+        request: &Attention<'_>,
+        checked: &Checked,
+        o: TensorViewMut<'_>,
+        lse: Option<TensorViewMut<'_>>,
+        workspace: &mut Workspace,
+        order: Order<'_>,
     ) -> Result<(), AttentionError> {
         request.check_outputs(&checked.shape, &o, lse.as_ref())?;
-        let needed = self.scratch_bytes();
-        if let Some(scratch) = &scratch
-            && size_of_val(&**scratch) < needed
-        {
-            return Err(AttentionError::Scratch { got: size_of_val(&**scratch), needed });
-        }
+        workspace.check(self.partial_rows(), self.0.shape.value_dim)?;
         if checked.shape.is_empty() {
             return Ok(());
         }
-        let batch = [checked.shape.batch];
-        let run = Run {
-            request,
-            checked,
-            q_start: TensorView::from_slice(&checked.q_start, &batch)?,
-            kv_len: TensorView::from_slice(&checked.kv_len, &batch)?,
-        };
+        let ready = workspace.ready(request, checked, order)?;
         match &self.0.passes {
             Passes::Forward(pipeline) => {
-                let Run { q_start, kv_len, .. } = run;
+                let Ready { q_start, kv_len, .. } = ready;
                 let own = AttentionForwardArgs { q: *request.q(), q_start, kv_len, scale: checked.scale, o, lse };
-                self.one(pipeline, self.grid(), own.bind(), request)
+                let brought = (ready.cache, ready.inputs);
+                self.one(pipeline, self.grid(), own.bind(), brought, order)
             }
-            Passes::Split(passes) => match scratch {
-                Some(scratch) => self.split_and_merge(passes, &run, o, lse, scratch),
-                None => self.split_and_merge(passes, &run, o, lse, &mut vec![0.0; needed / size_of::<f32>()]),
-            },
+            Passes::Split(passes) => self.split_and_merge(passes, (request, checked), ready, (o, lse), order),
         }
     }
 
     fn split_and_merge(
         &self,
         passes: &SplitPasses,
-        run: &Run<'_, '_>,
-        o: TensorViewMut<'_>,
-        lse: Option<TensorViewMut<'_>>,
-        scratch: &mut [f32],
+        (request, checked): (&Attention<'_>, &Checked),
+        ready: Ready<'_>,
+        (o, lse): (TensorViewMut<'_>, Option<TensorViewMut<'_>>),
+        order: Order<'_>,
     ) -> Result<(), AttentionError> {
         let SplitPasses { split, split_grid, merge, merge_grid, splits, keys } = passes;
-        let Extents { batch, q_heads, q_len, value_dim, .. } = run.checked.shape;
-        let (q_start, kv_len) = (run.q_start, run.kv_len);
-        let each = [batch * splits, q_heads, q_len];
-        let rows = each.iter().product::<usize>();
-        let (acc, rest) = scratch.split_at_mut(rows * value_dim);
-        let (max, rest) = rest.split_at_mut(rows);
-        let sum = &mut rest[..rows];
-        let acc_shape = [each[0], q_heads, q_len, value_dim];
+        let Extents { batch, q_heads, q_len, value_dim, .. } = checked.shape;
+        let Ready { q_start, kv_len, cache, inputs, mut partial } = ready;
+        let acc_shape = [batch * splits, q_heads, q_len, value_dim];
 
+        let [acc, max, sum] = partial.write(&acc_shape)?;
         let own = AttentionSplitArgs {
-            q: *run.request.q(),
+            q: *request.q(),
             q_start,
             kv_len,
-            scale: run.checked.scale,
+            scale: checked.scale,
             splits: *splits as f64,
             split_keys: keys.unwrap_or(0) as f64, // 0 is what the kernel takes for even shares
-            acc: TensorViewMut::from_slice(acc, &acc_shape)?,
-            max: TensorViewMut::from_slice(max, &each)?,
-            sum: TensorViewMut::from_slice(sum, &each)?,
+            acc,
+            max,
+            sum,
         };
-        self.one(split, *split_grid, own.bind(), run.request)?;
+        self.one(split, *split_grid, own.bind(), (cache.clone(), inputs.clone()), order)?;
 
-        let own = AttentionMergeArgs {
-            acc: TensorView::from_slice(acc, &acc_shape)?,
-            max: TensorView::from_slice(max, &each)?,
-            sum: TensorView::from_slice(sum, &each)?,
-            q_start,
-            kv_len,
-            splits: *splits as f64,
-            o,
-            lse,
-        };
-        self.one(merge, *merge_grid, own.bind(), run.request)
+        let [acc, max, sum] = partial.read(&acc_shape)?;
+        let own = AttentionMergeArgs { acc, max, sum, q_start, kv_len, splits: *splits as f64, o, lse };
+        self.one(merge, *merge_grid, own.bind(), (cache, inputs), order)
     }
 
     /// Launches one pass; it takes what it asks for of the cache's tensors and the features' inputs.
@@ -220,11 +261,16 @@ impl Plan {
         pipeline: &Pipeline,
         grid: Grid,
         own: arguments::Bound<'a>,
-        request: &'a Attention<'_>,
+        (cache, inputs): (Vec<(&'static str, TensorView<'a>)>, Vec<Input<'a>>),
+        order: Order<'_>,
     ) -> Result<(), AttentionError> {
-        let cache = request.cache().tensors(self.0.shape.batch)?;
-        let mut args = arguments::in_order(pipeline.kernel(), own, cache, request.features())?;
-        Ok(self.0.device.launch(pipeline, grid, &mut args)?)
+        let mut args = arguments::in_order(pipeline.kernel(), own, cache, inputs)?;
+        let device = &self.0.device;
+        let launched = match order {
+            Order::Waiting => device.launch(pipeline, grid, &mut args),
+            Order::On(stream) => device.launch_async(stream, pipeline, grid, &mut args),
+        };
+        Ok(launched?)
     }
 
     /// The tile shape.
@@ -256,12 +302,15 @@ impl Plan {
     /// Bytes of f32 scratch that the passes hand on: `batch * q_heads * q_len * splits * (value_dim + 2) * 4`, 0 for one
     /// pass.
     pub fn scratch_bytes(&self) -> usize {
-        let Extents { batch, q_heads, q_len, value_dim, .. } = self.0.shape;
+        self.partial_rows() * (self.0.shape.value_dim + 2) * size_of::<f32>()
+    }
+
+    /// Rows of values that the passes hand on.
+    fn partial_rows(&self) -> usize {
+        let Extents { batch, q_heads, q_len, .. } = self.0.shape;
         match self.0.passes {
             Passes::Forward(_) => 0,
-            Passes::Split(SplitPasses { splits, .. }) => {
-                batch * q_heads * q_len * splits * (value_dim + 2) * size_of::<f32>()
-            }
+            Passes::Split(SplitPasses { splits, .. }) => batch * q_heads * q_len * splits,
         }
     }
 
@@ -333,6 +382,6 @@ impl fmt::Display for Plan {
 
 impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Plan").field("key", &self.0.key).field("grid", &self.grid()).finish()
+        f.debug_struct("Plan").field("variant", self.variant()).field("grid", &self.grid()).finish()
     }
 }

@@ -216,7 +216,8 @@ impl Problem<'_> {
                 attended: TensorViewMut::from_slice(&mut said.attended, &attended_shape)?,
                 scores: TensorViewMut::from_slice(&mut said.scores, &attended_shape)?,
             };
-            let mut args = arguments::in_order(pipeline.kernel(), own.bind(), Vec::new(), self.features)?;
+            let mut args =
+                arguments::in_order(pipeline.kernel(), own.bind(), Vec::new(), self.features.inputs().collect())?;
             let grid = [self.query_tiles() as u32, self.head_tiles() as u32, 1]; // a few
             device.launch(&pipeline, grid, &mut args)?;
         }

@@ -5,7 +5,7 @@ use crate::cache::{Format, Placement};
 use crate::error::AttentionError;
 use crate::feature::Features;
 use crate::kernels::{AttentionForward, AttentionMerge, AttentionSplit, Factor};
-use crate::tuning::{self, Choice};
+use crate::tuning::{self, Choice, Machine};
 use std::fmt;
 use tilewright_ir::{Diagnostics, Elem, Kernel, Schedule, Work};
 use tilewright_lang::{bf16, f16};
@@ -77,7 +77,8 @@ impl Variant {
     ) -> Result<(Variant, String), AttentionError> {
         let shape = &checked.shape;
         let cache = request.cache().format();
-        let planned = tuning::choose(shape, request.q().elem(), &cache, device.kind);
+        let types = [request.q().elem(), request.cache().elem()];
+        let planned = tuning::choose(shape, types, &cache, Machine::of(device));
         let own = |schedule: Schedule, reason: &str| {
             let work = planned.work.filter(|_| schedule == planned.schedule); // else the compiler's own
             Choice { schedule, work, reason: reason.to_string() }
@@ -105,6 +106,24 @@ impl Variant {
             work,
         };
         Ok((variant, reason))
+    }
+
+    /// Whether its kernels serve a request, which may leave the schedule to them.
+    pub(crate) fn serves(&self, request: &Attention<'_>, checked: &Checked) -> bool {
+        let Extents { head_dim, value_dim, .. } = checked.shape;
+        let cache = request.cache();
+        (self.q, self.kv, self.head_dim, self.value_dim, self.lse, self.factor, self.cache)
+            == (
+                request.q().elem(),
+                cache.elem(),
+                head_dim,
+                value_dim,
+                request.wants_lse(),
+                Factor::of(checked.scale),
+                cache.format(),
+            )
+            && request.requested_schedule().is_none_or(|asked| asked == self.schedule)
+            && self.features.have_kernels_of(request.features())
     }
 
     /// Holds schedule, features and format against each other.

@@ -162,12 +162,36 @@ fn pairs_are_counted_as_the_reference_counts_them() {
 
 #[test]
 fn benchmark_cases_have_work_and_distinct_names() {
-    let benches: Vec<Case> = library().entries.iter().flat_map(|entry| (entry.benches)()).collect();
+    let both = |entry: &KernelEntry| [(entry.benches)(), (entry.gpu_benches)()].concat();
+    let benches: Vec<Case> = library().entries.iter().flat_map(both).collect();
     let names: BTreeSet<String> = benches.iter().map(Case::name).collect();
     assert!(names.len() == benches.len() && names.len() > 50, "{} names of {}", names.len(), benches.len());
     for case in &benches {
         assert!(case.flops() > 0 && case.bytes() > 0, "{}", case.name());
     }
+}
+
+#[test]
+fn the_shapes_of_a_gpus_benchmarks_have_the_work_that_their_formulas_say() {
+    let library = library();
+    let benches: Vec<Case> = library.entries.iter().flat_map(|entry| (entry.gpu_benches)()).collect();
+    let of = |name: &str| benches.iter().find(|case| case.label() == name).unwrap_or_else(|| panic!("no {name}"));
+    assert_eq!(benches.len(), 11 + 2 + 12 + 4);
+    assert_eq!(of("prefill_d64_b4_h32_l4096").flops(), 4 * 4 * 32 * 4096 * 4096 * 64);
+    let causal = 4 * 8 * 16 * (2048 * 2049 / 2) * 128;
+    for name in ["prefill_causal", "prefill_causal_softcap", "prefill_causal_as_a_mask"] {
+        assert_eq!(of(&format!("{name}_d128_b8_h16_l2048")).flops(), causal, "{name}");
+    }
+    let queries = 2 * 16 * 32 * 128 * 2;
+    let dense = 2 * 16 * 8 * 8192 * 128 * 2;
+    for name in ["decode", "decode_ring", "decode_paged16"] {
+        assert_eq!(of(&format!("{name}_d128_b16_h32_kv8_l8192")).bytes(), dense + queries, "{name}");
+    }
+    // Codes, and a scale and a bias of 2 bytes for each group of 64.
+    let codes = |bits: u64| 2 * 16 * 8 * 8192 * (128 * bits / 8 + 2 * 2 * 2);
+    assert_eq!(of("decode_int8_d128_b16_h32_kv8_l8192").bytes(), codes(8) + queries);
+    assert_eq!(of("decode_int4_d128_b16_h32_kv8_l8192").bytes(), codes(4) + queries);
+    assert_eq!(of("verify_q8_d128_b1_h32_kv8_l65536").extents().q_len, 8);
 }
 
 /// A specialisation as text, completed by the entry.

@@ -2,7 +2,7 @@
 
 use tilewright_attention::cache::{Format, Placement};
 use tilewright_attention::cases::Case;
-use tilewright_attention::{Attention, AttentionError, Causal, Schedule, Splits, Window};
+use tilewright_attention::{Attention, AttentionError, Causal, Schedule, Softcap, Splits, Window};
 use tilewright_ir::Elem;
 use tilewright_runtime::{Device, Tensor};
 
@@ -96,14 +96,42 @@ fn scratch_is_the_callers_when_given_and_refused_when_too_small() {
     assert_eq!(plan.scratch_bytes(), 8 * 2 * 5 * (64 + 2) * 4);
     let (mut o, mut lse) =
         (Tensor::zeros(Elem::F32, &[1, 8, 2, 64]).unwrap(), Tensor::zeros(Elem::F32, &[1, 8, 2]).unwrap());
-    let mut scratch = vec![f32::NAN; plan.scratch_bytes() / 4];
-    plan.run_with(&request, o.view_mut(), Some(lse.view_mut()), &mut scratch).unwrap();
-    assert_eq!(o.to_f64(), output(&case, &device).0);
+    let mut workspace = plan.workspace().unwrap();
+    assert_eq!(workspace.scratch_bytes(), plan.scratch_bytes());
+    for _ in 0..2 {
+        plan.run_with(&request, o.view_mut(), Some(lse.view_mut()), &mut workspace).unwrap();
+        assert_eq!(o.to_f64(), output(&case, &device).0);
+    }
 
-    scratch.pop();
-    let error = plan.run_with(&request, o.view_mut(), Some(lse.view_mut()), &mut scratch).unwrap_err();
-    let needed = plan.scratch_bytes();
-    assert_eq!(error, AttentionError::Scratch { got: needed - 4, needed });
+    let fewer = case.clone().splits(Splits::Count(4));
+    let fewer = fewer.request(&inputs).unwrap().plan(&device).unwrap();
+    let mut small = fewer.workspace().unwrap();
+    let error = plan.run_with(&request, o.view_mut(), Some(lse.view_mut()), &mut small).unwrap_err();
+    assert_eq!(error, AttentionError::Scratch { got: fewer.scratch_bytes(), needed: plan.scratch_bytes() });
+}
+
+#[test]
+fn a_workspace_serves_other_lengths_pages_and_features_of_the_same_kernels() {
+    for device in [Device::cpu(), Device::interp()] {
+        let case = |name: &str, keys: i32, cap: f64| {
+            let format = Format { placement: Placement::Paged { page_size: 16 }, ..Format::DENSE };
+            let case = Case::new(name).heads(4, 2).dims(32, 32).lengths(2, 96).kv_len(&[keys]);
+            case.cache(format).feature(Causal).feature(Softcap(cap)).splits(Splits::Count(3))
+        };
+        let mut workspace = None;
+        for (name, keys, cap) in [("one", 96, 2.0), ("two", 40, 2.0), ("three", 40, 0.5), ("one", 96, 2.0)] {
+            let case = case(name, keys, cap);
+            let inputs = case.inputs().unwrap();
+            let request = case.request(&inputs).unwrap();
+            let plan = request.plan(&device).unwrap();
+            let workspace = workspace.get_or_insert_with(|| plan.workspace().unwrap());
+            let mut o = Tensor::zeros(Elem::F32, &[1, 4, 2, 32]).unwrap();
+            let mut lse = Tensor::zeros(Elem::F32, &[1, 4, 2]).unwrap();
+            plan.run_with(&request, o.view_mut(), Some(lse.view_mut()), workspace).unwrap();
+            assert_eq!(o.to_f64(), output(&case, &device).0, "{name}");
+            case.run(&device).unwrap();
+        }
+    }
 }
 
 #[test]

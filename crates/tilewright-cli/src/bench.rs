@@ -1,5 +1,7 @@
 //! `tile bench`: how fast the benchmark cases of the library run, and how far from f64.
 
+mod resident;
+
 use crate::check::Check;
 use crate::devices::DeviceName;
 use crate::error::CliError;
@@ -10,15 +12,18 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tilewright::attention::cases::Case;
 use tilewright::attention::reference::{self, Bound, Problem};
-use tilewright::attention::{Extents, Library};
+use tilewright::attention::{Extents, KernelEntry, Library};
 use tilewright::prelude::{Attention, Device, Elem, Plan, Tensor};
 use tilewright::runtime::{DeviceKind, cpu::fma_peak};
 
 /// Measures the benchmark cases.
 ///
 /// A row is the median of many runs with the fastest and slowest, GFLOP/s counted as 2 * (D + Dv) for each attended
-/// pair of each query head, the percentage of this machine's f32 multiply-add ceiling (measured in the same run), and
-/// the error against f64 on a sample of rows.
+/// pair of each query head, GB/s of the keys and values read once with q and o, the percentage of this machine's f32
+/// multiply-add ceiling (measured in the same run), and the error against f64 on a sample of rows.
+///
+/// A GPU has cases of its own, whose tensors lie in its memory. A prefill is timed by events on the GPU, a decode or verify
+/// inside a recorded graph, with several inputs in turn so that none stays in a cache.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Only cases whose kernel or name holds this text.
@@ -74,18 +79,55 @@ struct Row {
     slowest: f64,
     runs: usize,
     gflops: f64,
+    gigabytes_per_second: f64,
     percent: Option<f64>,
+    clock: Clock,
+    /// Sets of inputs that were run in turn.
+    sets: usize,
+    /// Seconds to plan: to choose, and to compile what was not compiled before.
+    plan_seconds: f64,
+    /// Seconds of the host to put a run on a stream, without waiting for it.
+    host_seconds: Option<f64>,
+    explain: String,
     check: Check,
+}
+
+/// What the times of a row were taken with.
+#[derive(Serialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+enum Clock {
+    /// The host's, around a run that waits.
+    Host,
+    /// The GPU's, around each run.
+    Events,
+    /// The GPU's, around a graph of runs.
+    Graph,
+}
+
+/// How a case was timed.
+struct Timing {
+    clock: Clock,
+    /// Seconds, of at least one run.
+    times: Vec<f64>,
+    planned: Duration,
+    host: Option<f64>,
+    sets: usize,
 }
 
 /// Runs the command.
 pub fn run(args: &Args, library: &Library) -> Result<(), CliError> {
-    let device = open(args)?;
-    let cases = matching(library, args.filter.as_deref(), |entry| (entry.benches)(), Case::name)?;
-    let to_stdout = args.json.as_deref() == Some(Path::new("-"));
+    let on_gpu = match args.device {
+        DeviceName::Cpu | DeviceName::Interp | DeviceName::Metal => false,
+        DeviceName::Cuda(_) => true,
+    };
+    let of = |entry: &KernelEntry| if on_gpu { (entry.gpu_benches)() } else { (entry.benches)() };
+    let cases = || matching(library, args.filter.as_deref(), of, Case::name);
     if args.list {
-        return list(&cases, Case::name, args.json.is_some());
+        return list(&cases()?, Case::name, args.json.is_some());
     }
+    let device = open(args)?;
+    let cases = cases()?;
+    let to_stdout = args.json.as_deref() == Some(Path::new("-"));
     let file = match &args.json {
         Some(path) if !to_stdout => Some(OutputFile::check(path)?),
         _ => None,
@@ -105,7 +147,10 @@ pub fn run(args: &Args, library: &Library) -> Result<(), CliError> {
         progress.line(heading(&report, &cases))?;
     }
     for (kernel, case) in &cases {
-        let row = measure(&device, kernel, case, args.seconds, ceiling)?;
+        let row = match on_gpu {
+            true => resident::measure(&device, kernel, case, args.seconds)?,
+            false => measure(&device, kernel, case, args.seconds, ceiling)?,
+        };
         if !to_stdout {
             progress.line(row.line(width(&cases)))?;
         }
@@ -154,9 +199,11 @@ fn measure(
 ) -> Result<Row, CliError> {
     let inputs = case.clean_inputs().map_err(CliError::Refused)?;
     let request = case.request(&inputs).map_err(CliError::Refused)?;
+    let started = Instant::now();
     let plan = request.plan(device).map_err(CliError::Refused)?;
-    let Extents { batch, q_heads, kv_heads, q_len, capacity, head_dim, value_dim } = case.extents();
-    let (dtype, kv_dtype) = case.elements();
+    let planned = started.elapsed();
+    let Extents { batch, q_heads, q_len, value_dim, .. } = case.extents();
+    let (dtype, _) = case.elements();
     let mut o = Tensor::zeros(dtype, &[batch, q_heads, q_len, value_dim])?;
     let mut lse = match request.wants_lse() {
         true => Some(Tensor::zeros(Elem::F32, &[batch, q_heads, q_len])?),
@@ -169,34 +216,9 @@ fn measure(
     while times.len() < 3 || started.elapsed() < long {
         times.push(once()?);
     }
-    times.sort_by(f64::total_cmp);
-    let seconds = times[times.len() / 2]; // at least three
-
-    let gflops = output::rate(case.flops() as f64, seconds);
-    Ok(Row {
-        case: case.name(),
-        kernel,
-        schedule: plan.schedule().to_string(),
-        dtype: dtype.name(),
-        kv_dtype: kv_dtype.name(),
-        batch,
-        q_heads,
-        kv_heads,
-        q_len,
-        capacity,
-        head_dim,
-        value_dim,
-        features: request.features().to_string(),
-        flops: case.flops(),
-        bytes: case.bytes(),
-        seconds,
-        fastest: times[0],
-        slowest: times[times.len() - 1],
-        runs: times.len(),
-        gflops,
-        percent: ceiling.map(|ceiling| 100.0 * gflops / ceiling),
-        check: sampled(case, &request, &o)?,
-    })
+    let check = sampled(case, &request, &o)?;
+    let timing = Timing { clock: Clock::Host, times, planned, host: None, sets: 1 };
+    Ok(Row::new(kernel, case, &plan, request.features().to_string(), timing, ceiling, check))
 }
 
 fn time(plan: &Plan, request: &Attention<'_>, o: &mut Tensor, lse: Option<&mut Tensor>) -> Result<f64, CliError> {
@@ -234,18 +256,65 @@ fn heading(report: &Report, cases: &[(&'static str, Case)]) -> String {
         None => String::new(),
     };
     let device = format!("{} ({}), {} threads{ceiling}", report.device, report.instructions, report.threads);
-    let columns = ["median", "fastest", "slowest", "GFLOP/s", "ceiling", "error", "bound"];
+    let columns = ["median", "fastest", "slowest", "GFLOP/s", "GB/s", "ceiling", "error", "bound"];
     let columns: String = columns.iter().map(|column| format!("{column:>11}")).collect();
     format!("{device}\n{}", paint(FAINT, format!("{:width$}{columns}", "case", width = width(cases))))
 }
 
 impl Row {
+    fn new(
+        kernel: &'static str,
+        case: &Case,
+        plan: &Plan,
+        features: String,
+        timing: Timing,
+        ceiling: Option<f64>,
+        check: Check,
+    ) -> Row {
+        let Extents { batch, q_heads, kv_heads, q_len, capacity, head_dim, value_dim } = case.extents();
+        let (dtype, kv_dtype) = case.elements();
+        let Timing { clock, mut times, planned, host, sets } = timing;
+        times.sort_by(f64::total_cmp);
+        let seconds = times[times.len() / 2]; // at least one
+        let gflops = output::rate(case.flops() as f64, seconds);
+        Row {
+            case: case.name(),
+            kernel,
+            schedule: plan.schedule().to_string(),
+            dtype: dtype.name(),
+            kv_dtype: kv_dtype.name(),
+            batch,
+            q_heads,
+            kv_heads,
+            q_len,
+            capacity,
+            head_dim,
+            value_dim,
+            features,
+            flops: case.flops(),
+            bytes: case.bytes(),
+            seconds,
+            fastest: times[0],
+            slowest: times[times.len() - 1],
+            runs: times.len(),
+            gflops,
+            gigabytes_per_second: output::rate(case.bytes() as f64, seconds),
+            percent: ceiling.map(|ceiling| 100.0 * gflops / ceiling),
+            clock,
+            sets,
+            plan_seconds: planned.as_secs_f64(),
+            host_seconds: host,
+            explain: plan.explain(),
+            check,
+        }
+    }
+
     fn line(&self, width: usize) -> String {
         let percent = self.percent.map_or("-".to_string(), |percent| format!("{percent:.1}%"));
         let [median, fastest, slowest] = [self.seconds, self.fastest, self.slowest].map(output::duration);
         let line = format!(
-            "{:width$}{median:>11}{fastest:>11}{slowest:>11}{:>11.1}{percent:>11}{:>11.1e}{:>11.1e}",
-            self.case, self.gflops, self.check.error, self.check.bound
+            "{:width$}{median:>11}{fastest:>11}{slowest:>11}{:>11.1}{:>11.1}{percent:>11}{:>11.1e}{:>11.1e}",
+            self.case, self.gflops, self.gigabytes_per_second, self.check.error, self.check.bound
         );
         match self.check.holds {
             true => line,

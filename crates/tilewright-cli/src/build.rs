@@ -27,7 +27,7 @@ use tilewright_compile::gpu::Dialect;
 pub struct Args {
     /// Kernels whose name, or whose file's name, holds this [default: all].
     filter: Option<String>,
-    /// What to write. `ptx` and `cubin` need NVRTC.
+    /// What to write. `cubin` needs NVRTC; `ptx` is not served yet.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "cuda,msl,swift,manifest")]
     emit: Vec<Emit>,
     /// Element types of q and o and of k and v where they differ, as in `bf16,f32-f16` [default: f16,bf16].
@@ -116,10 +116,7 @@ struct Report<'r> {
 /// Runs the command.
 pub fn run(args: &Args, library: &Library) -> Result<(), CliError> {
     let emit = |wanted: Emit| args.emit.contains(&wanted);
-    let nvrtc = match args.emit.iter().find(|emit| matches!(emit, Emit::Ptx | Emit::Cubin)) {
-        Some(emit) => Some(Nvrtc::load(emit.name())?),
-        None => None,
-    };
+    let nvrtc = Nvrtc::load(&args.emit)?;
     let selected = select::select(args, &kernel::targets(args)?, library)?;
     make_folder(&args.output)?;
 
@@ -133,7 +130,7 @@ pub fn run(args: &Args, library: &Library) -> Result<(), CliError> {
                     let file = format!("{}.{}", of.name, emit.extension());
                     let made = built.source(dialect).and_then(|source| {
                         let bytes = match (emit, &nvrtc) {
-                            (Emit::Ptx | Emit::Cubin, Some(nvrtc)) => nvrtc.compile(source, args.compute, emit)?,
+                            (Emit::Cubin, Some(nvrtc)) => nvrtc.cubin(source, args.compute)?,
                             _ => source.text.clone().into_bytes(),
                         };
                         Ok((Artefact::new(source, emit, &file, &bytes, args.compute), bytes))

@@ -77,6 +77,16 @@ impl Check {
         Check { tensor, against, compared, error, bound, misses, holds: all.hold() }
     }
 
+    /// Both as one: the error of the one that came nearest to its bound, or went furthest past it.
+    pub fn and(self, other: Check) -> Check {
+        let (compared, misses) = (self.compared + other.compared, self.misses + other.misses);
+        let holds = self.holds && other.holds;
+        // In this order a NaN goes furthest of all.
+        let share = |check: &Check| (check.error / check.bound).abs();
+        let further = share(&other).total_cmp(&share(&self)).is_gt();
+        Check { compared, misses, holds, ..if further { other } else { self } }
+    }
+
     /// For people.
     pub fn line(&self) -> String {
         let against = match self.against {

@@ -17,6 +17,7 @@ use std::process::{Command, Stdio};
 use support::{Outcome, tile};
 use tilewright::attention::formula::{Numbers, grid};
 use tilewright::attention::library;
+use tilewright::runtime::cuda::nvrtc_version;
 
 /// Random launches of each kernel.
 const LAUNCHES: usize = 200;
@@ -397,8 +398,11 @@ fn a_build_refuses_what_it_does_not_know_and_names_what_is_missing() {
     fails(&["--compute", "75"], 2, "`--compute 75` does not fit; one of 80, 86");
     fails(&["--emit", "manifest"], 2, "something for it to describe");
     fails(&["--emit", "spirv"], 2, "spirv");
-    fails(&["--emit", "cubin"], 1, "`--emit cubin` needs NVRTC, which is absent");
-    fails(&["--emit", "cuda,ptx"], 1, "`--emit ptx` needs NVRTC, which is absent");
+    fails(&["--emit", "cuda,ptx"], 1, "`--emit ptx` needs a compiler to PTX, which is absent");
+    match nvrtc_version() {
+        Ok(_) => println!("skipped: NVRTC is here, so `--emit cubin` is not refused"),
+        Err(_) => fails(&["--emit", "cubin"], 1, "`--emit cubin` needs NVRTC, which is absent"),
+    }
 }
 
 #[test]
@@ -431,7 +435,7 @@ fn settings_types_and_layouts_choose_the_specialisation() {
     let [kernel] = list(&manifest["kernels"]) else { panic!("{manifest}") };
     let name = text(&kernel["name"]);
     assert!(name.starts_with("attention_forward__f32_f16__h192_128__heads1_"), "{name}");
-    assert!(name.ends_with("keys16_causal_softcap_paged_16_no_lse"), "{name}");
+    assert!(name.contains("_keys16_causal_softcap_paged_16_") && name.ends_with("_no_lse"), "{name}");
     let tensors = || list(&kernel["parameters"]).iter().filter(|parameter| parameter["kind"] == "tensor");
     assert!(tensors().all(|tensor| tensor["aligned"] == false), "{kernel}");
     assert!(tensors().any(|tensor| tensor["name"] == "pages"), "{kernel}");

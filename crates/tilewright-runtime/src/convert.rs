@@ -25,7 +25,13 @@ impl TensorView<'_> {
     pub fn to_tensor(&self) -> Result<Tensor, TensorError> {
         let mut tensor = Tensor::zeros(self.elem(), self.shape())?;
         let width = self.elem().bytes();
+        let row_major = tensor.view().layout;
+        let in_order = (0..row_major.rank()).all(|axis| self.layout.stride(axis) == row_major.stride(axis));
         let mut gather = |from: &[u8]| {
+            if in_order {
+                let to = tensor.as_bytes_mut();
+                return to.copy_from_slice(&from[..to.len()]);
+            }
             let mut places = tensor.as_bytes_mut().chunks_exact_mut(width);
             for_each_offset(&self.layout, |offset| {
                 if let Some(to) = places.next() {

@@ -1,6 +1,6 @@
 //! Tensors that a device owns.
 
-use crate::cuda::Buffer;
+use crate::cuda::{Buffer, Stream};
 use crate::device::{Backend, Device};
 use crate::error::{DeviceError, TensorError};
 use crate::tensor::{Layout, Memory, MemoryMut, Tensor, TensorView, TensorViewMut};
@@ -144,16 +144,35 @@ impl DeviceTensor {
     /// # Errors
     /// [`TensorError::Mismatch`] when element type or shape are others; [`TensorError::Device`].
     pub fn copy_from(&mut self, from: TensorView<'_>) -> Result<(), TensorError> {
-        if from.elem() != self.elem() || from.shape() != self.shape() {
-            let wanted = format!("{}{:?}", self.elem(), self.shape());
-            return Err(TensorError::Mismatch { wanted, got: format!("{}{:?}", from.elem(), from.shape()) });
-        }
+        self.check_like(&from)?;
         let copy = from.to_tensor()?;
         match &mut self.place {
             Place::Host(tensor) => *tensor = copy,
             Place::Cuda(buffer) => buffer.window().upload(copy.as_bytes())?,
         }
         Ok(())
+    }
+
+    /// The same without waiting: launches after it on this stream see the new elements, and those before it the old ones. What
+    /// other streams do with the tensor is the caller's to order.
+    ///
+    /// # Errors
+    /// As [`copy_from`](Self::copy_from); a stream that records a graph, and a device that is no GPU.
+    pub fn copy_from_on(&mut self, stream: &Stream, from: TensorView<'_>) -> Result<(), TensorError> {
+        self.check_like(&from)?;
+        let copy = from.to_tensor()?;
+        match &mut self.place {
+            Place::Host(_) => Err(DeviceError::Without { device: "cpu", what: "streams" }.into()),
+            Place::Cuda(buffer) => Ok(buffer.window().upload_on(stream, copy.as_bytes())?),
+        }
+    }
+
+    fn check_like(&self, from: &TensorView<'_>) -> Result<(), TensorError> {
+        if from.elem() == self.elem() && from.shape() == self.shape() {
+            return Ok(());
+        }
+        let wanted = format!("{}{:?}", self.elem(), self.shape());
+        Err(TensorError::Mismatch { wanted, got: format!("{}{:?}", from.elem(), from.shape()) })
     }
 }
 

@@ -122,14 +122,13 @@ impl Attention<'_> {
     /// Two inputs of one name would silently share a parameter.
     fn check_inputs(&self) -> Result<(), AttentionError> {
         let kernels = [&ATTENTION_FORWARD, &ATTENTION_SPLIT, &ATTENTION_MERGE];
-        let mut own: Vec<&str> = kernels.iter().flat_map(|kernel| kernel.launch).map(|(name, _)| *name).collect();
-        own.extend(Format::PARAMETERS);
-        own.sort_unstable();
-        own.dedup();
-        let mut names: Vec<&str> = own.into_iter().chain(self.features.inputs().map(|input| input.name)).collect();
-        names.sort_unstable();
-        match names.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(AttentionError::InputName { name: pair[0].to_string() }),
+        let own = |name: &str| {
+            Format::PARAMETERS.contains(&name)
+                || kernels.iter().any(|kernel| kernel.launch.iter().any(|(own, _)| *own == name))
+        };
+        let names: Vec<&str> = self.features.inputs().map(|input| input.name).collect();
+        match names.iter().enumerate().find(|(at, name)| own(name) || names[..*at].contains(name)) {
+            Some((_, name)) => Err(AttentionError::InputName { name: name.to_string() }),
             None => Ok(()),
         }
     }

@@ -3,7 +3,6 @@
 use super::error::CacheError;
 use crate::arguments::{self, Bound};
 use crate::error::AttentionError;
-use crate::feature::Features;
 use tilewright_ir::{Diagnostics, Kernel};
 use tilewright_runtime::{Device, Grid, Pipeline, TensorView};
 
@@ -38,7 +37,6 @@ pub(super) fn launch<'a>(
     own: Bound<'a>,
     cache: Vec<(&'static str, TensorView<'a>)>,
 ) -> Result<(), CacheError> {
-    let none = Features::none();
-    let mut args = arguments::in_order(pipeline.kernel(), own, cache, &none)?;
+    let mut args = arguments::in_order(pipeline.kernel(), own, cache, Vec::new())?;
     Ok(device.launch(pipeline, grid, &mut args)?)
 }

@@ -69,6 +69,21 @@ pub(crate) struct Tail<'a> {
     pub prefix_len: &'a [i32],
 }
 
+/// Numbers of a cache in memory of the host, under the name of the kernels' parameter.
+pub(crate) struct Table<'a> {
+    pub name: &'static str,
+    pub numbers: &'a [i32],
+    shape: [usize; 2],
+    rank: usize,
+}
+
+impl Table<'_> {
+    /// Its extents: `[batch]`, or `[batch, n]`.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape[..self.rank]
+    }
+}
+
 /// What a cache says of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
@@ -153,20 +168,36 @@ impl<'a> Cache<'a> {
 
     /// All tensors under the names of the kernels' parameters, for a batch of so many entries.
     pub(crate) fn tensors(&self, batch: usize) -> Result<Vec<(&'static str, TensorView<'a>)>, TensorError> {
-        let mut all = self.keys.tensors(&K);
-        all.extend(self.values.tensors(&V));
-        match self.place {
-            Place::Contiguous => {}
-            Place::Ring(start) => all.push(("ring_start", TensorView::from_slice(start, &[batch])?)),
-            Place::Paged(table) => {
-                all.push(("pages", TensorView::from_slice(table, &[batch, table.len() / batch.max(1)])?));
-            }
-        }
-        if let Some(tail) = &self.tail {
-            all.extend([("k_tail", tail.k), ("v_tail", tail.v)]);
-            all.push(("prefix_len", TensorView::from_slice(tail.prefix_len, &[batch])?));
+        let mut all = self.tokens();
+        for table in self.tables(batch) {
+            all.push((table.name, TensorView::from_slice(table.numbers, table.shape())?));
         }
         Ok(all)
+    }
+
+    /// The tensors of tokens under the names of the kernels' parameters.
+    pub(crate) fn tokens(&self) -> Vec<(&'static str, TensorView<'a>)> {
+        let mut all = self.keys.tensors(&K);
+        all.extend(self.values.tensors(&V));
+        if let Some(tail) = &self.tail {
+            all.extend([("k_tail", tail.k), ("v_tail", tail.v)]);
+        }
+        all
+    }
+
+    /// What says where tokens lie, for a batch of so many entries.
+    pub(crate) fn tables(&self, batch: usize) -> impl Iterator<Item = Table<'a>> {
+        let place = match self.place {
+            Place::Contiguous => None,
+            Place::Ring(start) => Some(Table { name: "ring_start", numbers: start, shape: [batch, 1], rank: 1 }),
+            Place::Paged(table) => {
+                let shape = [batch, table.len() / batch.max(1)];
+                Some(Table { name: "pages", numbers: table, shape, rank: 2 })
+            }
+        };
+        let prefix =
+            |tail: &Tail<'a>| Table { name: "prefix_len", numbers: tail.prefix_len, shape: [batch, 1], rank: 1 };
+        place.into_iter().chain(self.tail.as_ref().map(prefix))
     }
 
     /// Holds the tensors against each other, for a batch of so many entries.

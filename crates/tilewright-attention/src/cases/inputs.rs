@@ -23,17 +23,17 @@ pub struct Inputs {
 
 /// Where the tokens of a case lie.
 #[derive(Clone, Debug)]
-struct Slots {
-    placement: Placement,
+pub(super) struct Slots {
+    pub placement: Placement,
     /// Batch entries, or pages of the pool.
-    outer: usize,
+    pub outer: usize,
     /// Tokens of each head of them.
-    each: usize,
-    ring_start: Vec<i32>,
+    pub each: usize,
+    pub ring_start: Vec<i32>,
     /// Pages of each batch entry, row after row.
-    pages: Vec<i32>,
+    pub pages: Vec<i32>,
     /// Tokens before the tail.
-    prefix_len: Vec<i32>,
+    pub prefix_len: Vec<i32>,
 }
 
 /// A tensor in some order.
@@ -121,7 +121,7 @@ impl Inputs {
 }
 
 impl Slots {
-    fn of(case: &Case, wild: bool, random: &mut Random) -> Slots {
+    pub fn of(case: &Case, wild: bool, random: &mut Random) -> Slots {
         let Extents { batch, capacity, .. } = case.shape;
         let lengths = case.lengths_of_entries();
         let placement = case.format.placement;

@@ -106,6 +106,16 @@ impl Features {
         self.all().filter_map(|f| f.sink())
     }
 
+    /// Whether kernels made for these serve those: the same features, whatever they bring at launch.
+    pub(crate) fn have_kernels_of(&self, other: &Features) -> bool {
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(a, b)| a.key == b.key)
+    }
+
+    /// Whether they are the very same values, so that what they bring at launch is the same too.
+    pub(crate) fn are(&self, other: &Features) -> bool {
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(a, b)| Arc::ptr_eq(&a.feature, &b.feature))
+    }
+
     /// What all of them bring at launch.
     pub fn inputs(&self) -> impl Iterator<Item = Input<'_>> {
         self.all().flat_map(|f| f.inputs())

@@ -10,7 +10,7 @@ use super::layout::{Axis, Layout};
 use super::source::Dialect;
 use super::unit::Unit;
 use std::collections::HashMap;
-use tilewright_ir::op::{Control, Matmul, ShapeOp};
+use tilewright_ir::op::{Control, Elementwise, Matmul, ShapeOp};
 use tilewright_ir::{Effect, Elem, Inst, Kernel, Op, RegionId, Shape, Type, ValueId, Work};
 
 /// Where a value lives.
@@ -264,7 +264,8 @@ impl<'k> Places<'k> {
         self.loaded(value).is_some()
     }
 
-    /// What is a function of row and column alone: `iota` and uniform numbers, moved about.
+    /// What is a function of row or column alone: `iota` and uniform numbers, moved about, and sums of them. To keep them would
+    /// take registers that sums of products need.
     fn virtuals(&mut self) {
         // Definitions stand before uses in the order of regions and instructions but for loops, whose values are not virtual.
         for region in &self.kernel.regions {
@@ -273,6 +274,12 @@ impl<'k> Places<'k> {
                     Op::ShapeOp(ShapeOp::Iota { .. }) => true,
                     Op::ShapeOp(ShapeOp::Broadcast { .. } | ShapeOp::Reshape { .. } | ShapeOp::Transpose) => {
                         matches!(self.home(inst.operands[0]), Home::Uniform | Home::Virtual)
+                    }
+                    Op::Elementwise(Elementwise::Add | Elementwise::Sub) => {
+                        let known = |o: &ValueId| matches!(self.home(*o), Home::Uniform | Home::Virtual);
+                        let [result] = inst.results[..] else { continue };
+                        let slice = self.matrix(result).contains(&1) && self.elem(result) == Elem::I32;
+                        slice && inst.operands.iter().all(known)
                     }
                     Op::ShapeOp(ShapeOp::Unpack { .. })
                     | Op::Elementwise(_)

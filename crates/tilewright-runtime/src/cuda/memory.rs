@@ -161,6 +161,24 @@ impl<'a> Window<'a> {
         home.synchronize()
     }
 
+    /// Overwrites the first bytes in the order of a stream. Does not wait.
+    pub fn upload_on(&self, stream: &Stream, from: &[u8]) -> Result<(), DeviceError> {
+        let bytes = from.len().min(self.bytes());
+        stream.not_recording("a copy from the host")?;
+        if **stream.context() != **self.buffer.context() {
+            return Err(DeviceError::Without { device: "cuda", what: "stream of another GPU" });
+        }
+        stream.context().bind_to_thread().named("cuCtxSetCurrent")?;
+        if bytes > 0 {
+            // SAFETY: that many bytes are in the window and in `from`. The driver has taken what lies in pageable memory when
+            // the call returns; the buffer is released after this stream, which `used_on` names.
+            unsafe { result::memcpy_htod_async(self.address(), &from[..bytes], stream.cuda().cu_stream()) }
+                .named("cuMemcpyHtoDAsync")?;
+            self.buffer.used_on(stream);
+        }
+        Ok(())
+    }
+
     /// Sets all bytes to zero, after all launches that were given this memory before. Waits.
     pub fn clear(&self) -> Result<(), DeviceError> {
         let home = self.ready("clearing memory")?;

@@ -4,7 +4,7 @@ use super::{Cells, Mask};
 use crate::attention::Extents;
 use crate::cache::Format;
 use crate::error::AttentionError;
-use crate::feature::{Class, Feature, Features, Input, InputValue, Keys, MaskHook, Pair, Pairs, Queries};
+use crate::feature::{Class, Feature, Input, InputValue, Keys, MaskHook, Pair, Pairs, Queries};
 use crate::formula::{self, Numbers};
 use crate::kernels::{AttentionClassify, AttentionClassifyArgs};
 use crate::{arguments, grids, tuning};
@@ -67,8 +67,7 @@ impl Mask {
                 Cells::Bf16 => compile(spec.key::<bf16>(), &|| spec.trace::<bf16>()),
             }?;
             let own = AttentionClassifyArgs { mask, classes: classes.view_mut() };
-            let none = Features::none();
-            let mut args = arguments::in_order(pipeline.kernel(), own.bind(), Vec::new(), &none)?;
+            let mut args = arguments::in_order(pipeline.kernel(), own.bind(), Vec::new(), Vec::new())?;
             device.launch(&pipeline, grid, &mut args)?;
         }
         Ok(ClassifiedMask { mask: self.clone(), map: ClassMap { classes: Arc::new(classes), schedule } })

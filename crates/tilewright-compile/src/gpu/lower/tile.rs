@@ -142,10 +142,28 @@ impl<'k> Lowering<'_, 'k> {
 
     /// A virtual value at the element at hand.
     fn virtual_element(&mut self, value: ValueId) -> Lowered<Expr> {
-        let (root, coordinates) = self.root(value);
+        self.element_at(value, here(self.places.shape(value)))
+    }
+
+    /// The element of a virtual value, or of a number, at these coordinates of its tile.
+    fn element_at(&mut self, value: ValueId, coordinates: Vec<Expr>) -> Lowered<Expr> {
+        let (root, coordinates) = self.root_at(value, coordinates);
         match self.places.inst(root) {
             Some(Inst { op: Op::ShapeOp(ShapeOp::Iota { axis, .. }), .. }) => {
                 Ok(coordinates[usize::from(*axis)].clone())
+            }
+            Some(Inst { op: Op::Elementwise(op), operands, .. }) if matches!(self.places.home(root), Home::Virtual) => {
+                let of = operands.iter().map(|&operand| {
+                    let extents = self.places.shape(operand).extents().collect::<Vec<_>>();
+                    let repeated = extents.iter().zip(&coordinates);
+                    let at = repeated.map(|(&extent, c)| if extent == 1 { Expr::Int(0) } else { c.clone() }).collect();
+                    self.element_at(operand, at)
+                });
+                let of = of.collect::<Lowered<Vec<_>>>()?;
+                match (op, &of[..]) {
+                    (Elementwise::Add | Elementwise::Mul, [a, b]) => Ok(int(op.clone(), a.clone(), b.clone())),
+                    _ => Ok(Expr::Op(op.clone(), Elem::I32, of)),
+                }
             }
             _ => self.number(root),
         }
@@ -153,8 +171,12 @@ impl<'k> Lowering<'_, 'k> {
 
     /// What a value is moved from, and which of its elements is the one at hand.
     pub(super) fn root(&self, value: ValueId) -> (ValueId, Vec<Expr>) {
+        self.root_at(value, here(self.places.shape(value)))
+    }
+
+    /// The same for an element at these coordinates.
+    fn root_at(&self, value: ValueId, mut coordinates: Vec<Expr>) -> (ValueId, Vec<Expr>) {
         let mut at = value;
-        let mut coordinates = here(self.places.shape(value));
         while let Some(inst) = self.places.inst(at) {
             let Op::ShapeOp(op) = &inst.op else { break };
             let Some(&from) = inst.operands.first() else { break };
