@@ -88,6 +88,20 @@ pub enum Access16 {
     Aligned,
 }
 
+impl Access16 {
+    /// What the tensors of a kernel mostly are, for each view parameter in order: aligned, but for tables of i32, whose
+    /// number of entries follows the request.
+    pub fn likely(kernel: &Kernel) -> Vec<Access16> {
+        let types = kernel.params.iter().map(|param| kernel.ty(param.value));
+        let views = types.filter_map(|ty| match ty {
+            Type::View { elem: Elem::I32, .. } | Type::View { rank: 0, .. } => Some(Access16::Any),
+            Type::View { .. } => Some(Access16::Aligned),
+            Type::Tile { .. } => None,
+        });
+        views.collect()
+    }
+}
+
 impl Arguments {
     /// The layout for the parameters of a kernel.
     pub fn of(kernel: &Kernel) -> Arguments {

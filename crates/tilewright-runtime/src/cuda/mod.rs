@@ -19,7 +19,7 @@ mod pipeline;
 mod resources;
 mod stream;
 
-pub use arch::arch;
+pub use arch::{arch, shared_bytes};
 pub use nvrtc::Cubin;
 pub use resources::Resources;
 pub use stream::{Event, Graph, Stream};
@@ -81,6 +81,14 @@ pub fn nvrtc_version() -> Result<(u32, u32), DeviceError> {
 /// NVRTC or its headers are absent, the capability is unknown, or NVRTC refuses the source.
 pub fn compile_cubin(source: &Source, compute: u32) -> Result<Cubin, DeviceError> {
     Nvrtc::get()?.compile(&source.text, arch(compute)?)
+}
+
+/// The assembly of a rendered kernel, as text; otherwise as [`compile_cubin`].
+///
+/// # Errors
+/// As [`compile_cubin`].
+pub fn compile_ptx(source: &Source, compute: u32) -> Result<String, DeviceError> {
+    Nvrtc::get()?.ptx(&source.text, arch(compute)?)
 }
 
 /// As [`compile_cubin`], once for each text, architecture and version of NVRTC.
@@ -168,6 +176,7 @@ impl CudaDevice {
 mod tests {
     use super::*;
     use tilewright_compile::gpu::Arguments;
+    use tilewright_ir::testing::tools;
 
     fn source(text: &str) -> Source {
         let arguments = Arguments { params: Vec::new(), bytes: 8 };
@@ -184,11 +193,7 @@ extern \"C\" __global__ void add(const __half* x, __nv_bfloat16* y, Args args) {
 
     /// Whether NVRTC is there; says so where it is not.
     fn nvrtc_is_there() -> bool {
-        let found = nvrtc_version();
-        if let Err(error) = &found {
-            eprintln!("skipped: {error}");
-        }
-        found.is_ok()
+        tools::present(nvrtc_version()).is_some()
     }
 
     #[test]
@@ -201,6 +206,8 @@ extern \"C\" __global__ void add(const __half* x, __nv_bfloat16* y, Args args) {
             assert_eq!(&cubin.bytes[..4], b"\x7fELF", "{compute}");
             assert!((4..=255).contains(&cubin.resources.registers), "{compute}: {:?}", cubin.resources);
             assert_eq!(cubin.resources.spill_stores, 0);
+            let ptx = compile_ptx(&source(ADD), compute).unwrap();
+            assert!(ptx.contains(".visible .entry add(") && !ptx.contains('\0'), "{compute}: {ptx}");
         }
     }
 
@@ -230,5 +237,6 @@ extern \"C\" __global__ void add(const __half* x, __nv_bfloat16* y, Args args) {
         let error = arch(75).unwrap_err().to_string();
         assert!(error.contains("7.5") && error.contains("8.0, 8.6"), "{error}");
         assert_eq!(arch(90), Ok("sm_90a"));
+        assert_eq!([80, 90, 120].map(shared_bytes), [Ok(166912), Ok(232448), Ok(101376)]);
     }
 }

@@ -36,6 +36,8 @@ pub(super) struct Nvrtc {
     log: unsafe extern "C" fn(Program, *mut c_char) -> Status,
     cubin_size: unsafe extern "C" fn(Program, *mut usize) -> Status,
     cubin: unsafe extern "C" fn(Program, *mut c_char) -> Status,
+    ptx_size: unsafe extern "C" fn(Program, *mut usize) -> Status,
+    ptx: unsafe extern "C" fn(Program, *mut c_char) -> Status,
     /// Never unloaded: the functions above are in it.
     _library: Library,
 }
@@ -100,6 +102,8 @@ impl Nvrtc {
             log: symbol!(b"nvrtcGetProgramLog"),
             cubin_size: symbol!(b"nvrtcGetCUBINSize"),
             cubin: symbol!(b"nvrtcGetCUBIN"),
+            ptx_size: symbol!(b"nvrtcGetPTXSize"),
+            ptx: symbol!(b"nvrtcGetPTX"),
             _library: library,
         })
     }
@@ -115,6 +119,34 @@ impl Nvrtc {
     /// # Errors
     /// [`DeviceError::NoCudaHeaders`], [`DeviceError::Compile`] with NVRTC's words, [`DeviceError::Call`].
     pub fn compile(&self, text: &str, arch: &'static str) -> Result<Cubin, DeviceError> {
+        let mut options = self.all_options(text, arch)?;
+        match self.cubin_with(text, arch, &options) {
+            // An assembler that does not take its option compiles without it; the resources are unknown then.
+            Err((INVALID_OPTION, _)) => {
+                options.retain(|option| !option.starts_with("--ptxas-options"));
+                self.cubin_with(text, arch, &options).map_err(|(_, error)| error)
+            }
+            other => other.map_err(|(_, error)| error),
+        }
+    }
+
+    /// The assembly of a source.
+    ///
+    /// # Errors
+    /// As [`compile`](Self::compile).
+    pub fn ptx(&self, text: &str, arch: &'static str) -> Result<String, DeviceError> {
+        // A virtual architecture stops before machine code.
+        let of = self.all_options(text, arch)?.into_iter().filter(|option| !option.starts_with("--ptxas-options"));
+        let options: Vec<String> = of.map(|option| option.replace("=sm_", "=compute_")).collect();
+        let ptx = self
+            .compile_with(text, arch, &options)
+            .and_then(|(program, _)| program.read("nvrtcGetPTX", self.ptx_size, self.ptx));
+        let ptx = ptx.map_err(|(_, error)| error)?;
+        Ok(String::from_utf8_lossy(&ptx).trim_end_matches('\0').to_string())
+    }
+
+    /// [`options`](Self::options), and where the headers are that a text includes.
+    fn all_options(&self, text: &str, arch: &str) -> Result<Vec<String>, DeviceError> {
         let mut options = Nvrtc::options(arch);
         match &self.include {
             Some(folder) => options.push(format!("-I{}", folder.display())),
@@ -124,17 +156,22 @@ impl Nvrtc {
             }
             None => {}
         }
-        match self.compile_with(text, arch, &options) {
-            // An assembler that does not take its option compiles without it; the resources are unknown then.
-            Err((INVALID_OPTION, _)) => {
-                options.retain(|option| !option.starts_with("--ptxas-options"));
-                self.compile_with(text, arch, &options).map_err(|(_, error)| error)
-            }
-            other => other.map_err(|(_, error)| error),
-        }
+        Ok(options)
     }
 
-    fn compile_with(&self, text: &str, arch: &'static str, options: &[String]) -> Result<Cubin, (Status, DeviceError)> {
+    fn cubin_with(&self, text: &str, arch: &'static str, options: &[String]) -> Result<Cubin, (Status, DeviceError)> {
+        let (program, log) = self.compile_with(text, arch, options)?;
+        let bytes = program.read("nvrtcGetCUBIN", self.cubin_size, self.cubin)?;
+        Ok(Cubin { bytes, resources: Resources::parse(&log) })
+    }
+
+    /// The compiled program, and what the compiler said.
+    fn compile_with(
+        &self,
+        text: &str,
+        arch: &'static str,
+        options: &[String],
+    ) -> Result<(Guard<'_>, String), (Status, DeviceError)> {
         let nul = |_| (0, DeviceError::Call { call: "nvrtcCreateProgram", reason: "a zero byte in the source".into() });
         let text = CString::new(text).map_err(nul)?;
         let options: Result<Vec<CString>, _> = options.iter().map(|o| CString::new(o.as_str())).collect();
@@ -151,13 +188,12 @@ impl Nvrtc {
         let compiled = unsafe { (self.compile)(program.program, pointers.len() as c_int, pointers.as_ptr()) };
         let log = program.read("nvrtcGetProgramLog", self.log_size, self.log)?;
         let log = String::from_utf8_lossy(&log);
-        let log = log.trim_end_matches('\0').trim();
+        let log = log.trim_end_matches('\0').trim().to_string();
         if compiled != 0 {
-            let log = if log.is_empty() { self.describe(compiled) } else { log.to_string() };
+            let log = if log.is_empty() { self.describe(compiled) } else { log };
             return Err((compiled, DeviceError::Compile { arch, log }));
         }
-        let bytes = program.read("nvrtcGetCUBIN", self.cubin_size, self.cubin)?;
-        Ok(Cubin { bytes, resources: Resources::parse(log) })
+        Ok((program, log))
     }
 
     fn check(&self, call: &'static str, status: Status) -> Result<(), (Status, DeviceError)> {

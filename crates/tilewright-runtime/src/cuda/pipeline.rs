@@ -8,7 +8,7 @@ use cudarc::driver::{CudaContext, result, sys};
 use std::ffi::{CString, c_void};
 use std::sync::{Arc, PoisonError, RwLock};
 use tilewright_compile::gpu::{Access16, Arguments, Source, compile};
-use tilewright_ir::{Elem, Kernel, Type};
+use tilewright_ir::{Elem, Kernel};
 
 /// What is known of all tensors of a launch: bit `i` is set where view parameter `i` is [`Access16::Aligned`]. Views past 64
 /// are not looked at.
@@ -43,16 +43,6 @@ pub(crate) fn fact(layout: &Layout, address: u64) -> Access16 {
     }
 }
 
-/// What tensors mostly are: what a kernel is compiled for before its first launch.
-fn likely(kernel: &Kernel) -> Facts {
-    let views = kernel.params.iter().map(|param| kernel.ty(param.value)).filter_map(|ty| match ty {
-        Type::View { elem: Elem::I32, .. } | Type::View { rank: 0, .. } => Some(Access16::Any),
-        Type::View { .. } => Some(Access16::Aligned),
-        Type::Tile { .. } => None,
-    });
-    Facts::of(views)
-}
-
 /// A kernel for one GPU.
 pub(crate) struct CudaPipeline {
     /// After the passes.
@@ -66,8 +56,9 @@ pub(crate) struct CudaPipeline {
 impl CudaPipeline {
     pub fn new(device: &CudaDevice, kernel: &Kernel) -> Result<CudaPipeline, LaunchError> {
         let kernel = tilewright_compile::pass::run_gpu(kernel.clone(), None)?;
-        let facts = likely(&kernel);
-        let views = kernel.params.iter().filter(|p| matches!(kernel.ty(p.value), Type::View { .. })).count();
+        // Compiled before its first launch for what tensors mostly are.
+        let facts = Facts::of(Access16::likely(&kernel));
+        let views = Access16::likely(&kernel).len();
         let first = Arc::new(Module::new(device, &kernel, views, facts)?);
         Ok(CudaPipeline { kernel, views, first: first.clone(), modules: RwLock::new(vec![(facts, first)]) })
     }
