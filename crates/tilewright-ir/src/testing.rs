@@ -7,6 +7,7 @@
 mod fact;
 mod generate;
 pub mod tile_file;
+pub mod tools;
 
 use crate::interp::{Arg, InterpError, run};
 use crate::kernel::Kernel;

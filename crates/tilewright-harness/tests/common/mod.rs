@@ -6,13 +6,14 @@ pub mod small;
 
 use tilewright_compile::gpu::{Argument, ArgumentSlot, Arguments, Dialect, Source};
 use tilewright_harness::{Arg, Harness, HarnessError, Module, Options, Run, Sanitizer, Tensor, TensorMut};
+use tilewright_ir::testing::tools;
 use tilewright_ir::{Access, Elem};
 
 pub const DIALECTS: [Dialect; 2] = [Dialect::Cuda, Dialect::Msl];
 
 /// The harness, or `None` with a line that says what is missing.
 pub fn harness() -> Option<Harness> {
-    Harness::available().map_err(|missing| println!("skipped: {missing}")).ok()
+    tools::present(Harness::available())
 }
 
 /// `c = alpha * a b` with bf16 operands and an f32 result.
