@@ -10,7 +10,7 @@ use crate::feature::{Feature, Features};
 use crate::features::{Alibi, Causal, Mask, Sinks, Softcap, Tree, Window};
 use crate::pairs;
 use crate::plan::Plan;
-use crate::tuning;
+use crate::tuning::{self, Machine};
 use std::sync::Arc;
 use tilewright_ir::{Elem, Schedule};
 use tilewright_runtime::{Device, Tensor, TensorView, TensorViewMut};
@@ -154,8 +154,8 @@ impl<'a> Attention<'a> {
         let schedule = match self.schedule {
             Some(asked) => asked,
             None => {
-                let planned =
-                    tuning::choose(&self.extents()?, self.q.elem(), &self.cache.format(), device.info().kind).schedule;
+                let (types, machine) = ([self.q.elem(), self.cache.elem()], Machine::of(&device.info()));
+                let planned = tuning::choose(&self.extents()?, types, &self.cache.format(), machine).schedule;
                 Schedule { heads: if mask.is_of_each_head() { 1 } else { planned.heads }, ..planned }
             }
         };

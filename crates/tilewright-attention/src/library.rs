@@ -8,7 +8,8 @@ use crate::cases::{Case, TestCase};
 use crate::error::AttentionError;
 use crate::kernels::{ATTENTION_CLASSIFY, ATTENTION_FORWARD, ATTENTION_MERGE, ATTENTION_SPLIT};
 use crate::kernels::{CACHE_APPEND, CACHE_DEQUANTISE, CACHE_QUANTISE};
-use tilewright_ir::{Elem, Schedule};
+use crate::tuning::Machine;
+use tilewright_ir::{Elem, Schedule, Work};
 use tilewright_lang::{SpecEntry, SpecText};
 
 /// A list of kernels. A user's own binary passes its own.
@@ -44,6 +45,8 @@ pub struct KernelEntry {
     pub summary: &'static str,
     /// The whole specialisation where only some values are given: the others as the planner would choose them.
     pub complete: fn(SpecText) -> Result<SpecText, AttentionError>,
+    /// The same for this machine.
+    pub tuned: fn(SpecText, Machine) -> Result<Tuned, AttentionError>,
     /// Element types: of q and o, and of k and v.
     pub types: &'static [(Elem, Elem)],
     /// Head dim and value dim that are tuned; every value from 1 to 576 computes.
@@ -63,6 +66,7 @@ impl KernelEntry {
             spec,
             summary,
             complete: Ok,
+            tuned: |text, _| Ok(Tuned { text, work: None }),
             types: &[],
             head_dims: &[],
             schedules: &[],
@@ -75,6 +79,15 @@ impl KernelEntry {
     pub fn name(&self) -> &'static str {
         self.spec.name
     }
+}
+
+/// A whole specialisation for a machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tuned {
+    /// The values.
+    pub text: SpecText,
+    /// How the threads of a GPU share the work; `None` leaves it to the compiler.
+    pub work: Option<Work>,
 }
 
 impl Library {
@@ -92,6 +105,7 @@ pub fn library() -> Library {
 /// Attention in one pass over the keys.
 const FORWARD: KernelEntry = KernelEntry {
     complete: complete::forward,
+    tuned: complete::forward_tuned,
     types: &TYPES,
     head_dims: &HEAD_DIMS,
     schedules: &[
@@ -113,6 +127,7 @@ const FORWARD: KernelEntry = KernelEntry {
 const SPLIT: KernelEntry = KernelEntry {
     summary: "one share of the keys for decode and verify: the heads of a group and the queries as rows",
     complete: complete::split,
+    tuned: complete::split_tuned,
     types: &TYPES,
     head_dims: &HEAD_DIMS,
     cases: cases::split,
@@ -123,6 +138,7 @@ const SPLIT: KernelEntry = KernelEntry {
 /// The shares of the keys combined.
 const MERGE: KernelEntry = KernelEntry {
     complete: complete::merge,
+    tuned: |text, _| Ok(Tuned { text: complete::merge(text)?, work: None }),
     types: &TYPES,
     head_dims: &HEAD_DIMS,
     cases: cases::merge,
@@ -132,6 +148,7 @@ const MERGE: KernelEntry = KernelEntry {
 /// The classes of a mask's tiles.
 const CLASSIFY: KernelEntry = KernelEntry {
     complete: complete::classify,
+    tuned: |text, _| Ok(Tuned { text: complete::classify(text)?, work: None }),
     cases: cases::classify,
     ..KernelEntry::new(&ATTENTION_CLASSIFY, "the classes of a mask's tiles: nothing, some or all of each attended")
 };
@@ -139,6 +156,7 @@ const CLASSIFY: KernelEntry = KernelEntry {
 /// New tokens into a cache.
 const APPEND: KernelEntry = KernelEntry {
     complete: complete::append,
+    tuned: |text, _| Ok(Tuned { text: complete::append(text)?, work: None }),
     cases: cases::append,
     ..KernelEntry::new(&CACHE_APPEND, "writes new tokens into a cache: dense, a ring or pages")
 };
@@ -146,6 +164,7 @@ const APPEND: KernelEntry = KernelEntry {
 /// New tokens into a quantised cache.
 const QUANTISE: KernelEntry = KernelEntry {
     complete: complete::quantise,
+    tuned: |text, _| Ok(Tuned { text: complete::quantise(text)?, work: None }),
     cases: cases::quantise,
     ..KernelEntry::new(&CACHE_QUANTISE, "encodes new tokens as codes of 4 or 8 bits, into a cache or a tensor")
 };
@@ -153,6 +172,7 @@ const QUANTISE: KernelEntry = KernelEntry {
 /// A cache back to a tensor.
 const DEQUANTISE: KernelEntry = KernelEntry {
     complete: complete::dequantise,
+    tuned: |text, _| Ok(Tuned { text: complete::dequantise(text)?, work: None }),
     cases: cases::dequantise,
     ..KernelEntry::new(&CACHE_DEQUANTISE, "the tokens of a cache in order, decoded where they are codes")
 };

@@ -61,15 +61,42 @@ pub(crate) struct Choice {
     pub reason: String,
 }
 
-/// What serves a problem on a device; `q` is the element type of the queries.
-pub(crate) fn choose(shape: &Extents, q: Elem, cache: &Format, device: DeviceKind) -> Choice {
-    match device {
-        DeviceKind::Cpu | DeviceKind::Interp => {
+/// What of a device decides on a schedule.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Machine {
+    /// A processor, or the interpreter.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda {
+        /// The most shared memory of a block, in bytes.
+        shared_bytes: u32,
+    },
+    /// An Apple GPU.
+    Metal,
+}
+
+impl Machine {
+    /// The machine of a device.
+    pub fn of(device: &DeviceInfo) -> Machine {
+        match device.kind {
+            DeviceKind::Cpu | DeviceKind::Interp => Machine::Cpu,
+            DeviceKind::Cuda => {
+                Machine::Cuda { shared_bytes: device.gpu.as_ref().map_or(u32::MAX, |gpu| gpu.shared_bytes) }
+            }
+            DeviceKind::Metal => Machine::Metal,
+        }
+    }
+}
+
+/// What serves a problem; `types` are the element types of the queries, and of keys and values.
+pub(crate) fn choose(shape: &Extents, types: [Elem; 2], cache: &Format, machine: Machine) -> Choice {
+    match machine {
+        Machine::Cpu => {
             let (schedule, reason) = choose_cpu(shape, cache);
             Choice { schedule, work: None, reason }
         }
-        DeviceKind::Cuda => gpu::choose(shape, q, cache, gpu::CUDA),
-        DeviceKind::Metal => gpu::choose(shape, q, cache, gpu::METAL),
+        Machine::Cuda { shared_bytes } => gpu::choose(shape, types, cache, gpu::CUDA, shared_bytes),
+        Machine::Metal => gpu::choose(shape, types, cache, gpu::METAL, gpu::ALL_FIT),
     }
 }
 

@@ -5,7 +5,7 @@ use crate::cache::{Format, Placement};
 use crate::error::AttentionError;
 use crate::feature::Features;
 use crate::kernels::{AttentionForward, AttentionMerge, AttentionSplit, Factor};
-use crate::tuning::{self, Choice};
+use crate::tuning::{self, Choice, Machine};
 use std::fmt;
 use tilewright_ir::{Diagnostics, Elem, Kernel, Schedule, Work};
 use tilewright_lang::{bf16, f16};
@@ -77,7 +77,8 @@ impl Variant {
     ) -> Result<(Variant, String), AttentionError> {
         let shape = &checked.shape;
         let cache = request.cache().format();
-        let planned = tuning::choose(shape, request.q().elem(), &cache, device.kind);
+        let types = [request.q().elem(), request.cache().elem()];
+        let planned = tuning::choose(shape, types, &cache, Machine::of(device));
         let own = |schedule: Schedule, reason: &str| {
             let work = planned.work.filter(|_| schedule == planned.schedule); // else the compiler's own
             Choice { schedule, work, reason: reason.to_string() }

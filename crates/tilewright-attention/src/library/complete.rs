@@ -1,26 +1,35 @@
 //! How the specialisation of a kernel is completed where text gives only some of its values.
 
-use super::TYPES;
+use super::{TYPES, Tuned};
 use crate::attention::Extents;
 use crate::cache::Format;
 use crate::error::{AttentionError, MAX_HEAD_DIM};
 use crate::feature::Features;
 use crate::kernels::Factor;
-use crate::tuning;
+use crate::tuning::{self, Choice, MAX_VERIFY, Machine};
 use tilewright_ir::{Elem, Schedule};
 use tilewright_lang::{SpecText, SpecValue};
-use tilewright_runtime::DeviceKind;
 
 type Completed = Result<SpecText, AttentionError>;
 
 /// The values that are left out as the planner chooses them for a prefill of 1024 tokens, without features and with lse.
 pub(super) fn forward(text: SpecText) -> Completed {
-    planned(with(text, &[("lse", "true")]), 1024)
+    Ok(planned(with(text, &[("lse", "true")]), 1024, Machine::Cpu)?.text)
+}
+
+/// The same for any machine. For a GPU, a `queries` of up to 64 is a decode or a verify of so many.
+pub(super) fn forward_tuned(text: SpecText, machine: Machine) -> Result<Tuned, AttentionError> {
+    planned(with(text, &[("lse", "true")]), 1024, machine)
 }
 
 /// The same for a decode of one query of a group of four heads over 4096 keys.
 pub(super) fn split(text: SpecText) -> Completed {
-    planned(text, 1)
+    Ok(planned(text, 1, Machine::Cpu)?.text)
+}
+
+/// The same for any machine. For a GPU, a `queries` is a verify of so many.
+pub(super) fn split_tuned(text: SpecText, machine: Machine) -> Result<Tuned, AttentionError> {
+    planned(text, 1, machine)
 }
 
 /// Values for the merge of one query.
@@ -58,7 +67,7 @@ fn with(mut text: SpecText, others: &[(&str, &str)]) -> SpecText {
 }
 
 /// The values that are left out as the planner chooses them for so many queries.
-fn planned(mut text: SpecText, q_len: usize) -> Completed {
+fn planned(mut text: SpecText, q_len: usize, machine: Machine) -> Result<Tuned, AttentionError> {
     // What cannot be read is refused when the kernel is traced.
     let number = |text: &SpecText, name: &str| text.get(name).and_then(|value| value.parse::<usize>().ok());
     let mut or = |name: &str, value: String| text.entry(name.to_string()).or_insert(value).clone();
@@ -69,29 +78,38 @@ fn planned(mut text: SpecText, q_len: usize) -> Completed {
     let cache = or("cache", Format::DENSE.to_string());
     or("factor", Factor::Positive.to_string());
 
-    if let [Some(q), Some(kv)] = types.map(|name| Elem::from_name(&name).filter(|elem| elem.is_float()))
+    let types = types.map(|name| Elem::from_name(&name).filter(|elem| elem.is_float()));
+    if let [Some(q), Some(kv)] = types
         && !TYPES.contains(&(q, kv))
     {
         return Err(AttentionError::ElementMix { q, kv });
     }
     let (Some(head_dim), Some(value_dim)) = (number(&text, "head_dim"), number(&text, "value_dim")) else {
-        return Ok(text);
+        return Ok(Tuned { text, work: None });
     };
     for (axis, got) in [("head_dim", head_dim), ("value_dim", value_dim)] {
         if got > MAX_HEAD_DIM {
             return Err(AttentionError::HeadDim { axis, got });
         }
     }
-    let Ok(cache) = Format::parse(&cache) else { return Ok(text) };
+    let (Ok(cache), [Some(q), Some(kv)]) = (Format::parse(&cache), types) else {
+        return Ok(Tuned { text, work: None });
+    };
+    let q_len = match (machine, number(&text, "queries")) {
+        (Machine::Cuda { .. } | Machine::Metal, Some(queries)) if (1..=MAX_VERIFY).contains(&queries) => queries,
+        _ => q_len,
+    };
     let shape = Extents { batch: 1, q_heads: 4, kv_heads: 1, q_len, capacity: 4096, head_dim, value_dim };
-    let schedule = tuning::choose(&shape, Elem::F32, &cache, DeviceKind::Cpu).schedule;
+    let Choice { schedule: chosen, work, .. } = tuning::choose(&shape, [q, kv], &cache, machine);
     let mut extent = |name: &str, chosen: u32| {
         text.entry(name.to_string()).or_insert(chosen.to_string());
         number(&text, name).map(|n| u32::try_from(n).unwrap_or(u32::MAX)) // far outside the limits
     };
-    let chosen = [("heads", schedule.heads), ("queries", schedule.queries), ("keys", schedule.keys)];
-    if let [Some(heads), Some(queries), Some(keys)] = chosen.map(|(name, chosen)| extent(name, chosen)) {
-        tuning::check(Schedule { heads, queries, keys }, head_dim, value_dim, &cache)?;
-    }
-    Ok(text)
+    let extents = [("heads", chosen.heads), ("queries", chosen.queries), ("keys", chosen.keys)];
+    let [Some(heads), Some(queries), Some(keys)] = extents.map(|(name, chosen)| extent(name, chosen)) else {
+        return Ok(Tuned { text, work: None });
+    };
+    let schedule = Schedule { heads, queries, keys };
+    tuning::check(schedule, head_dim, value_dim, &cache)?;
+    Ok(Tuned { text, work: work.filter(|_| schedule == chosen) })
 }

@@ -2,7 +2,8 @@
 
 use super::{Choice, MAX_VERIFY, packed_heads};
 use crate::attention::Extents;
-use crate::cache::{Format, Placement};
+use crate::cache::{Encoding, Format, Placement};
+use crate::quant::Affine;
 use tilewright_ir::{Elem, Schedule, Work};
 
 /// What a row is for.
@@ -35,25 +36,35 @@ const fn row(phase: Phase, bytes: usize, max_dim: usize, rows: u32, keys: u32, w
 /// Any dim.
 const ANY: usize = usize::MAX;
 
-/// The first row that fits counts; the last number of rows of each kind takes all above.
+/// Of the rows for a problem's dims whose tiles fit a block's shared memory, the first with as many rows as the problem counts, or
+/// the first of those with the most. So the best comes first, and smaller ones for GPUs with less memory come after it.
 pub(super) const CUDA: &[Row] = &[
     row(Phase::Prefill, 2, 64, 128, 64, [4, 1, 2, 2]),
     row(Phase::Prefill, 2, 128, 128, 32, [4, 1, 2, 2]),
     row(Phase::Prefill, 2, 256, 128, 32, [8, 1, 2, 1]),
     row(Phase::Prefill, 2, ANY, 64, 32, [4, 2, 1, 1]),
+    row(Phase::Prefill, 2, ANY, 32, 16, [2, 2, 1, 1]),
     row(Phase::Prefill, 4, 64, 64, 64, [4, 1, 1, 1]),
     row(Phase::Prefill, 4, 128, 64, 32, [4, 2, 1, 1]),
     row(Phase::Prefill, 4, 256, 32, 32, [2, 4, 1, 1]),
     row(Phase::Prefill, 4, ANY, 32, 16, [2, 4, 1, 1]),
+    row(Phase::Prefill, 4, ANY, 16, 16, [1, 4, 1, 1]),
+    row(Phase::Prefill, 4, ANY, 16, 16, [1, 2, 1, 1]), // up to dim 512 in 99 KiB
     row(Phase::Few, 2, 128, 16, 64, [1, 4, 2, 2]),
     row(Phase::Few, 2, 256, 16, 64, [1, 4, 2, 1]),
     row(Phase::Few, 2, ANY, 16, 32, [1, 8, 2, 1]),
+    row(Phase::Few, 2, ANY, 16, 32, [1, 8, 1, 1]),
+    row(Phase::Few, 2, ANY, 16, 32, [1, 4, 1, 1]),
     row(Phase::Few, 2, 128, 64, 64, [4, 1, 2, 2]),
     row(Phase::Few, 2, 256, 64, 32, [4, 2, 2, 1]),
-    row(Phase::Few, 2, ANY, 64, 32, [4, 2, 1, 1]),
+    row(Phase::Few, 2, 512, 64, 32, [4, 2, 1, 1]),
+    row(Phase::Few, 2, ANY, 32, 32, [2, 4, 1, 1]),
+    row(Phase::Few, 2, ANY, 32, 16, [2, 2, 1, 1]),
     row(Phase::Few, 4, 128, 16, 32, [1, 4, 2, 1]),
     row(Phase::Few, 4, 256, 16, 32, [1, 8, 1, 1]),
     row(Phase::Few, 4, ANY, 16, 16, [1, 8, 1, 1]),
+    row(Phase::Few, 4, ANY, 16, 16, [1, 4, 1, 1]),
+    row(Phase::Few, 4, ANY, 16, 16, [1, 2, 1, 1]),
     row(Phase::Few, 4, 128, 64, 32, [4, 2, 1, 1]),
     row(Phase::Few, 4, 256, 64, 16, [4, 2, 1, 1]),
     row(Phase::Few, 4, ANY, 32, 16, [2, 4, 1, 1]),
@@ -77,17 +88,48 @@ pub(super) const METAL: &[Row] = &[
     row(Phase::Few, 4, ANY, 8, 8, [1, 4, 1, 1]),
 ];
 
-/// What serves a problem; `q` is the element type of the queries.
-pub(super) fn choose(shape: &Extents, q: Elem, cache: &Format, table: &[Row]) -> Choice {
+/// A limit of shared memory that every row keeps.
+pub(super) const ALL_FIT: u32 = u32::MAX;
+
+impl Row {
+    /// Bytes of shared memory that a block takes, about, and rather too many: tiles of q, keys and values, weights where warps
+    /// share the columns, and what is unpacked.
+    fn shared_bytes(&self, shape: &Extents, [q, kv]: [Elem; 2], cache: &Format) -> u32 {
+        // A row of a tile, with what keeps rows apart in the banks.
+        let of = |dim: usize, bytes: usize| (dim * bytes + 16) as u32;
+        let Work { columns, stages, .. } = self.work;
+        let side = |encoding: Encoding, dim: usize| match encoding {
+            Encoding::Stored => stages * of(dim, kv.bytes()),
+            Encoding::Affine(Affine { bits, group }) => {
+                let scales = of(dim.div_ceil(group.size()), kv.bytes());
+                stages * (of(dim * bits.width() / 8, 1) + 2 * scales) + of(dim, q.bytes())
+            }
+        };
+        // Products take 16 keys at a time, and each of the warps beside each other takes 8 at least.
+        let least = self.keys.next_multiple_of(16);
+        let keys = least.next_multiple_of(8 * columns);
+        let weights = if columns > 1 { of(keys as usize, q.bytes()) + 8 * columns } else { 0 };
+        let rows = self.rows * (of(shape.head_dim, q.bytes()) + weights);
+        rows + keys * side(cache.keys, shape.head_dim) + least * side(cache.values, shape.value_dim) + 512
+    }
+}
+
+/// What serves a problem on a GPU whose blocks have so many bytes of shared memory; `types` are the element types of the queries,
+/// and of keys and values.
+pub(super) fn choose(shape: &Extents, types: [Elem; 2], cache: &Format, table: &[Row], shared_bytes: u32) -> Choice {
     let dim = shape.head_dim.max(shape.value_dim);
     let needed = u32::try_from(shape.q_len.max(1).next_power_of_two()).unwrap_or(u32::MAX);
     let few = shape.q_len <= MAX_VERIFY;
     let phase = if few { Phase::Few } else { Phase::Prefill };
     let group = u32::try_from(shape.q_heads / shape.kv_heads).unwrap_or(u32::MAX);
     let wanted = if few { group.saturating_mul(needed) } else { needed };
-    let fits = |row: &&Row| row.phase == phase && row.bytes == q.bytes() && dim <= row.max_dim;
-    let rows = || table.iter().filter(fits);
-    let row = rows().find(|row| wanted <= row.rows).or(rows().last()).unwrap_or(&table[0]); // every kind has a row
+    let served = |row: &&Row| row.phase == phase && row.bytes == types[0].bytes() && dim <= row.max_dim;
+    let fits = |row: &&Row| shared_bytes == ALL_FIT || row.shared_bytes(shape, types, cache) <= shared_bytes;
+    let rows = || table.iter().filter(served).filter(fits);
+    let most = rows().map(|row| row.rows).max();
+    let row = rows().find(|row| wanted <= row.rows).or(rows().find(|row| Some(row.rows) == most));
+    // Where none fits, the compiler says by how much.
+    let row = row.or(table.iter().rfind(served)).unwrap_or(&table[0]); // every kind has a row for any dims
     let queries = needed.min(row.rows);
     let heads = if few { packed_heads(group as usize, queries, row.rows) } else { 1 };
     let schedule = Schedule { heads, queries, keys: of_pages(row.keys, cache) };
@@ -104,6 +146,58 @@ fn of_pages(keys: u32, cache: &Format) -> u32 {
             let page = page_size as u32; // at most 256
             let part = (1..=keys).rev().find(|keys| page.is_multiple_of(*keys)).unwrap_or(1);
             (keys / page * page).max(part)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(elem: Elem, dim: usize, q_len: usize, shared_kib: u32) -> (u32, u32) {
+        let shape = Extents { batch: 1, q_heads: 4, kv_heads: 1, q_len, capacity: 4096, head_dim: dim, value_dim: dim };
+        let Choice { schedule, .. } = choose(&shape, [elem; 2], &Format::DENSE, CUDA, shared_kib << 10);
+        (schedule.rows(), schedule.keys)
+    }
+
+    #[test]
+    fn a_prefill_gets_the_first_row_of_its_dims() {
+        for dim in [64, 128, 256] {
+            let first = CUDA.iter().find(|row| (row.phase, row.bytes, row.max_dim) == (Phase::Prefill, 2, dim));
+            let first = first.map(|row| (row.rows, row.keys));
+            assert_eq!(Some(chosen(Elem::Bf16, dim, 4096, 227)), first, "{dim}");
+        }
+    }
+
+    #[test]
+    fn a_gpu_with_less_shared_memory_gets_smaller_tiles() {
+        for (elem, dim, q_len) in [(Elem::Bf16, 512, 1024), (Elem::Bf16, 256, 1), (Elem::F32, 512, 1024)] {
+            let ((rows, keys), (fewer_rows, fewer_keys)) =
+                (chosen(elem, dim, q_len, 227), chosen(elem, dim, q_len, 99));
+            assert!(fewer_rows * fewer_keys < rows * keys, "{elem} {dim} {q_len}");
+        }
+    }
+
+    #[test]
+    fn every_dim_has_a_row_that_fits_the_least_memory_but_f32_above_512() {
+        for (elem, dims) in [(Elem::Bf16, 1..=576), (Elem::F16, 1..=576), (Elem::F32, 1..=512)] {
+            for dim in dims.step_by(5) {
+                for q_len in [1, 16, 1024] {
+                    let shape = Extents {
+                        batch: 1,
+                        q_heads: 4,
+                        kv_heads: 1,
+                        q_len,
+                        capacity: 4096,
+                        head_dim: dim,
+                        value_dim: dim,
+                    };
+                    let fits = |row: &Row| row.shared_bytes(&shape, [elem; 2], &Format::DENSE) <= 99 << 10;
+                    let phase = if q_len <= MAX_VERIFY { Phase::Few } else { Phase::Prefill };
+                    let served = |row: &Row| row.phase == phase && row.bytes == elem.bytes() && dim <= row.max_dim;
+                    assert!(CUDA.iter().any(|row| served(row) && fits(row)), "{elem} {dim} {q_len}");
+                }
+            }
         }
     }
 }

@@ -1,0 +1,46 @@
+//! The text that GPUs get, for a person to read. After a change of the compiler or of a tuned schedule, accept it with
+//! `INSTA_UPDATE=always cargo test -p tilewright-attention --test gpu sources` (or `cargo insta accept`) and read the diff.
+
+use super::{source, tuned};
+use tilewright_compile::gpu::{Dialect, Target};
+
+const SM_90: Target = Target { dialect: Dialect::Cuda, compute: 90, shared_bytes: 227 << 10 };
+const METAL: Target = Target { dialect: Dialect::Msl, compute: 0, shared_bytes: 32 << 10 };
+
+/// What a kernel with these values is compiled to, under a line that says which it is.
+fn text(target: Target, kernel: &str, values: &[(&str, &str)]) -> String {
+    let tuned = tuned(kernel, values, &target).expect("what the planner serves");
+    let source = source(kernel, &tuned, &target).expect("a source");
+    let values: Vec<String> = tuned.text.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let work = tuned.work.map_or("as the compiler chooses".to_string(), |work| work.to_string());
+    let (values, threads, shared) = (values.join(" "), source.threads, source.shared_bytes);
+    format!("// {values}\n// work: {work}; {threads} threads, {shared} bytes of shared memory\n{}", source.text)
+}
+
+#[test]
+fn prefill_with_a_causal_mask() {
+    let values = [("E", "bf16"), ("C", "bf16"), ("features", "causal")];
+    insta::assert_snapshot!("forward_causal_bf16_d128_sm90", text(SM_90, "attention_forward", &values));
+}
+
+#[test]
+fn decode_over_pages() {
+    let values = [("E", "bf16"), ("C", "bf16"), ("cache", "paged(64)"), ("features", "causal")];
+    insta::assert_snapshot!("split_paged_bf16_d128_sm90", text(SM_90, "attention_split", &values));
+}
+
+#[test]
+fn codes_back_to_numbers() {
+    insta::assert_snapshot!("dequantise_f16_q8_sm90", text(SM_90, "cache_dequantise", &[]));
+}
+
+#[test]
+fn prefill_in_f32() {
+    insta::assert_snapshot!("forward_f32_d64_sm90", text(SM_90, "attention_forward", &[("head_dim", "64")]));
+}
+
+#[test]
+fn prefill_on_an_apple_gpu() {
+    let values = [("E", "f16"), ("C", "f16"), ("head_dim", "64")];
+    insta::assert_snapshot!("forward_f16_d64_metal", text(METAL, "attention_forward", &values));
+}
