@@ -1,14 +1,16 @@
 //! `tile inspect`: a kernel of the library as the compiler sees it.
 
+mod gpu;
+
 use crate::error::CliError;
 use crate::output::{self, FAINT, paint};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use tilewright::attention::{KernelEntry, Library};
 use tilewright::lang::SpecText;
-use tilewright::lang::ir::{Kernel, Op};
+use tilewright::lang::ir::{Diagnostics, Kernel, Op};
 use tilewright::prelude::Device;
-use tilewright_compile::pass;
+use tilewright_compile::pass::{self, Pass};
 
 /// Prints the IR of a kernel for one specialisation.
 #[derive(clap::Args, Debug)]
@@ -22,13 +24,24 @@ pub struct Args {
     /// What is left out is as the planner chooses it.
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
-    /// Stop after this pass of the compiler, or `trace` for none [default: after all].
+    /// Stop after this pass of the compiler, or `trace` for none [default: after all]. Sources of GPUs have passes of their
+    /// own.
     #[arg(long, value_name = "PASS")]
     after: Option<String>,
     /// What to print.
     #[arg(long, value_enum, default_value = "ir")]
     emit: Emit,
-    /// Count the operations instead, and say what share of them the CPU device runs fused.
+    /// Sources of GPUs: how the threads of a block share the work, as in `rows=4,columns=1,stages=2,blocks=2` [default: as
+    /// tuned].
+    #[arg(long, value_name = "NAME=N,…")]
+    work: Option<String>,
+    /// CUDA: the compute capability, times ten.
+    #[arg(long, value_name = "N", default_value_t = 90)]
+    compute: u32,
+    /// Sources of GPUs: for tensors of any strides and addresses; without it, for rows of whole 16 bytes at multiples of 16.
+    #[arg(long)]
+    any_layout: bool,
+    /// Count the operations instead, and say what share of them the CPU device runs fused, or what the kernel takes of a GPU.
     #[arg(long)]
     stats: bool,
     /// Print JSON.
@@ -42,12 +55,14 @@ enum Emit {
     Ir,
     /// What the CPU device runs: steps and fused loops over lanes.
     Cpu,
-    #[value(hide = true)]
+    /// The IR after the passes of GPUs.
+    GpuIr,
+    /// CUDA C++.
     Cuda,
-    #[value(hide = true)]
-    Msl,
-    #[value(hide = true)]
+    /// What NVRTC makes of it, before it is machine code.
     Ptx,
+    /// The Metal Shading Language.
+    Msl,
 }
 
 /// The name that `--after` takes for a kernel that no pass has seen.
@@ -63,6 +78,9 @@ struct Report {
     /// How the CPU device runs the tile ops; only after all passes.
     #[serde(skip_serializing_if = "Option::is_none")]
     cpu: Option<String>,
+    /// What the kernel takes of a GPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpu: Option<gpu::Needs>,
     /// The text that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
@@ -70,47 +88,15 @@ struct Report {
 
 /// Runs the command.
 pub fn run(args: &Args, library: &Library) -> Result<(), CliError> {
-    let flag = match args.emit {
-        Emit::Ir | Emit::Cpu => None,
-        Emit::Cuda => Some("--emit cuda"),
-        Emit::Msl => Some("--emit msl"),
-        Emit::Ptx => Some("--emit ptx"),
-    };
-    if let Some(flag) = flag {
-        return Err(CliError::LaterFlag { flag: flag.to_string(), instead: "`--emit ir` and `--emit cpu` are served" });
-    }
     let Some(name) = &args.kernel else { return list(&library.entries, args.json) };
     let Some(entry) = library.find(name) else {
         let known = library.entries.iter().map(|entry| entry.name().to_string()).collect();
         return Err(CliError::UnknownName { what: "kernel", name: name.clone(), known });
     };
-    let text = specialisation(args, entry)?;
-    let traced = entry.spec.trace(&text)?;
-    let values: Vec<String> = text.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let (after, kernel) = passed(traced, args.after.as_deref())?;
-
-    let mut ops = BTreeMap::new();
-    let all = kernel.regions.iter().flat_map(|region| &region.insts);
-    all.for_each(|inst| *ops.entry(Op::name(&inst.op)).or_insert(0) += 1);
-    let whole = pass::PASSES.last().is_none_or(|last| last.name == after);
-    if args.emit == Emit::Cpu && !whole {
-        let flags = format!("--after {after} with --emit cpu");
-        return Err(CliError::LaterFlag { flag: flags, instead: "the CPU program is made after all passes" });
-    }
-    let pipeline = whole.then(|| Device::cpu_with_threads(1).compile(kernel.clone())).transpose();
-    let pipeline = pipeline.map_err(|error| CliError::Failed(error.to_string()))?;
-    let text = || match (&pipeline, args.emit) {
-        (Some(pipeline), Emit::Cpu) => pipeline.listing(),
-        _ => kernel.to_string(),
-    };
-    let report = Report {
-        kernel: entry.name(),
-        specialisation: values.join(" "),
-        after,
-        instructions: ops.values().sum(),
-        ops,
-        cpu: pipeline.as_ref().and_then(|p| p.stats()).map(|stats| stats.to_string()),
-        text: (!args.stats).then(text),
+    let given = given(args, entry)?;
+    let report = match args.emit {
+        Emit::Ir | Emit::Cpu => for_cpu(args, entry, given)?,
+        Emit::GpuIr | Emit::Cuda | Emit::Ptx | Emit::Msl => gpu::report(args, entry, given)?,
     };
     if args.json {
         return output::json(&report);
@@ -121,7 +107,57 @@ pub fn run(args: &Args, library: &Library) -> Result<(), CliError> {
     output::line(paint(FAINT, &report.specialisation))?;
     output::line(format!("{} instructions after {}", report.instructions, report.after))?;
     report.ops.iter().try_for_each(|(op, count)| output::line(format!("{count:6} {op}")))?;
+    report.gpu.iter().try_for_each(|needs| output::line(format!("on a GPU: {needs}")))?;
     report.cpu.iter().try_for_each(|stats| output::line(format!("on the CPU: {stats}")))
+}
+
+fn for_cpu(args: &Args, entry: &KernelEntry, given: SpecText) -> Result<Report, CliError> {
+    if args.work.is_some() {
+        return Err(CliError::LaterFlag {
+            flag: "--work with --emit ir or cpu".to_string(),
+            instead: "a CPU has no use for it; `--emit gpu-ir`, `cuda`, `ptx` and `msl` take it",
+        });
+    }
+    let text = (entry.complete)(given).map_err(CliError::Refused)?;
+    let traced = entry.spec.trace(&text)?;
+    let (after, kernel) = passed(traced, args.after.as_deref(), &pass::PASSES, pass::run)?;
+    let whole = pass::PASSES.last().is_none_or(|last| last.name == after);
+    if args.emit == Emit::Cpu && !whole {
+        let flags = format!("--after {after} with --emit cpu");
+        return Err(CliError::LaterFlag { flag: flags, instead: "the CPU program is made after all passes" });
+    }
+    let pipeline = whole.then(|| Device::cpu_with_threads(1).compile(kernel.clone())).transpose();
+    let pipeline = pipeline.map_err(|error| CliError::Failed(error.to_string()))?;
+    let listing = || match (&pipeline, args.emit) {
+        (Some(pipeline), Emit::Cpu) => pipeline.listing(),
+        _ => kernel.to_string(),
+    };
+    Ok(Report {
+        cpu: pipeline.as_ref().and_then(|p| p.stats()).map(|stats| stats.to_string()),
+        text: (!args.stats).then(listing),
+        ..Report::of(entry, &text, after, &kernel)
+    })
+}
+
+impl Report {
+    /// What is said of every kernel.
+    fn of(entry: &KernelEntry, text: &SpecText, after: String, kernel: &Kernel) -> Report {
+        let mut ops = BTreeMap::new();
+        let all = kernel.regions.iter().flat_map(|region| &region.insts);
+        all.for_each(|inst| *ops.entry(Op::name(&inst.op)).or_insert(0) += 1);
+        let values: Vec<String> = text.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let (kernel, specialisation) = (entry.name(), values.join(" "));
+        Report {
+            kernel,
+            specialisation,
+            after,
+            instructions: ops.values().sum(),
+            ops,
+            cpu: None,
+            gpu: None,
+            text: None,
+        }
+    }
 }
 
 fn list(entries: &[KernelEntry], json: bool) -> Result<(), CliError> {
@@ -137,16 +173,22 @@ fn list(entries: &[KernelEntry], json: bool) -> Result<(), CliError> {
             output::line(paint(FAINT, format!("  {name}: {ty}")))?;
         }
     }
-    output::line(format!("passes, for --after: {}", pass_names().join(", ")))
+    output::line(format!("passes, for --after: {}", pass_names(&pass::PASSES).join(", ")))?;
+    output::line(format!("and for GPUs: {}", pass_names(&pass::GPU_PASSES).join(", ")))
 }
 
-fn pass_names() -> Vec<&'static str> {
-    std::iter::once(TRACE).chain(pass::PASSES.iter().map(|pass| pass.name)).collect()
+fn pass_names(passes: &[Pass]) -> Vec<&'static str> {
+    std::iter::once(TRACE).chain(passes.iter().map(|pass| pass.name)).collect()
 }
 
 /// The kernel after the passes up to `last`, and the name of the last one that ran.
-fn passed(kernel: Kernel, last: Option<&str>) -> Result<(String, Kernel), CliError> {
-    let names = pass_names();
+fn passed(
+    kernel: Kernel,
+    last: Option<&str>,
+    passes: &[Pass],
+    run: fn(Kernel, Option<&str>) -> Result<Kernel, Diagnostics>,
+) -> Result<(String, Kernel), CliError> {
+    let names = pass_names(passes);
     let last = last.or(names.last().copied()).unwrap_or(TRACE);
     if !names.contains(&last) {
         let known = names.into_iter().map(str::to_string).collect();
@@ -154,13 +196,13 @@ fn passed(kernel: Kernel, last: Option<&str>) -> Result<(String, Kernel), CliErr
     }
     let kernel = match last {
         TRACE => kernel,
-        last => pass::run(kernel, Some(last)).map_err(|error| CliError::Failed(error.to_string()))?,
+        last => run(kernel, Some(last)).map_err(|error| CliError::Failed(error.to_string()))?,
     };
     Ok((last.to_string(), kernel))
 }
 
-/// The specialisation that the flags say; the entry fills in what they leave out.
-fn specialisation(args: &Args, entry: &KernelEntry) -> Result<SpecText, CliError> {
+/// The values of a specialisation that the flags say.
+fn given(args: &Args, entry: &KernelEntry) -> Result<SpecText, CliError> {
     let mut text = SpecText::new();
     for setting in &args.set {
         let Some((name, value)) = setting.split_once('=') else {
@@ -182,5 +224,5 @@ fn specialisation(args: &Args, entry: &KernelEntry) -> Result<SpecText, CliError
             text.insert(name.to_string(), ty.to_string());
         }
     }
-    (entry.complete)(text).map_err(CliError::Refused)
+    Ok(text)
 }

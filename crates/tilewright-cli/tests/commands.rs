@@ -172,6 +172,30 @@ fn inspect_prints_a_kernel_after_any_pass() {
 }
 
 #[test]
+fn inspect_prints_the_source_that_a_gpu_compiles() {
+    let forward = ["inspect", "attention_forward", "--types", "bf16", "--set", "features=causal"];
+    let with = |flags: &[&str]| ok(&[&forward[..], flags].concat()).stdout;
+    let cuda = with(&["--emit", "cuda"]);
+    assert!(cuda.contains("__global__") && cuda.contains("attention_forward") && cuda.contains("cp.async"), "{cuda}");
+    let msl = with(&["--emit", "msl", "--set=head_dim=64"]);
+    assert!(msl.contains("metal_stdlib") && msl.contains("attention_forward"), "{msl}");
+    assert_ne!(cuda, with(&["--emit", "cuda", "--work", "rows=2,stages=1"]), "as it is asked for");
+    assert_ne!(cuda, with(&["--emit", "cuda", "--any-layout"]));
+    assert_ne!(with(&["--emit=gpu-ir", "--after=trace"]), with(&["--emit=gpu-ir", "--after=factor"]));
+
+    let stats = |flags: &[&str]| json(&[&forward[..], &["--stats", "--json", "--emit", "cuda"], flags].concat());
+    let needs = |flags: &[&str]| stats(flags)["gpu"].clone();
+    assert_eq!(needs(&["--work", "rows=2,columns=1"])["threads"], 64);
+    let shared = |compute| needs(&["--compute", compute, "--set", "head_dim=512"])["shared_bytes"].as_u64();
+    assert!(shared("90").is_some_and(|bytes| bytes <= 227 << 10), "{:?}", shared("90"));
+    assert!(shared("120").is_some_and(|bytes| bytes <= 99 << 10), "a smaller tile: {:?}", shared("120"));
+    for kernel in json(&["inspect", "--json"]).as_object().expect("kernels by name").keys() {
+        let source = ok(&["inspect", kernel, "--emit", "cuda"]).stdout;
+        assert!(source.contains(&format!(" {kernel}(")), "{kernel}: {source}");
+    }
+}
+
+#[test]
 fn inspect_refuses_what_it_does_not_know() {
     fails(&["inspect", "attention_backward"], 2, "kernel `attention_backward` is unknown; there are attention_forward");
     fails(&["inspect", "attention_forward", "--after", "fuse_all"], 2, "pass `fuse_all` is unknown");
@@ -188,7 +212,17 @@ fn inspect_refuses_what_it_does_not_know() {
     fails(&["inspect", "attention_forward", "--set", "queries=0"], 2, "queries");
     fails(&["inspect", "attention_forward", "--types", "f16,f32"], 2, "f16");
     fails(&["inspect", "attention_forward", "--types", "i32"], 2, "`E` is one of f32, f16, bf16, not `i32`");
-    fails(&["inspect", "attention_forward", "--emit", "cuda"], 2, "`--emit cuda` is not served by this version");
+    for work in ["rows=0", "rows=3", "rows=64", "columns", "threads=128", "rows=4,,"] {
+        fails(&["inspect", "attention_forward", "--emit", "cuda", "--work", work], 2, "--work");
+    }
+    fails(&["inspect", "attention_forward", "--work", "rows=2"], 2, "`--work with --emit ir or cpu`");
+    fails(&["inspect", "attention_forward", "--emit", "cuda", "--compute", "75"], 2, "8.0, 8.6");
+    fails(
+        &["inspect", "attention_forward", "--emit", "cuda", "--after", "fuse_all"],
+        2,
+        "there are trace, fold, factor",
+    );
+    fails(&["inspect", "attention_forward", "--after", "narrow"], 2, "pass `narrow` is unknown");
     fails(&["inspect", "attention_forward", "--set", "head_dim=1000"], 2, "1000");
 }
 
@@ -203,8 +237,17 @@ fn test_runs_the_cases_that_hold_the_filter() {
     }
     let rows = json(&["test", "cache_quantise", "--json", "--device", "cpu"]);
     assert!(rows.as_array().is_some_and(|rows| rows.len() > 50 && rows.iter().all(|row| row["passed"] == true)));
-    assert_eq!(ok(&["test", "causal_square", "--device", "cpu"]).stdout, "cpu: 3 passed, 0 failed\n");
+    assert_eq!(ok(&["test", "causal_square", "--device", "cpu"]).stdout, "cpu: 3 passed, 0 failed, 0 refused\n");
     assert_eq!(ok(&["test", "causal_square/f32", "--list"]).stdout, "attention_forward causal_square/f32\n");
+    let few = json(&["test", "--list", "--json", "--limit", "60"]);
+    let names = few.as_array().expect("names");
+    assert!(names.len() == 60 && few == json(&["test", "--list", "--json", "--limit", "60"]), "{few}");
+    for ty in ["f32", "f16", "bf16"] {
+        assert!(names.iter().filter(|name| name.to_string().contains(ty)).count() > 5, "{few}");
+    }
+    let kernels = ok(&["test", "--list", "--limit", "7"]).stdout;
+    let kernels: std::collections::BTreeSet<_> = kernels.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(kernels.len(), 7, "one case of each kernel: {kernels:?}");
     fails(&["test", "no such case"], 2, "no case holds `no such case`");
     fails(&["test", "--device", "cuda:1000"], 1, "device `cuda:1000` is absent");
     fails(&["test", "--device", "gpu"], 2, "give cpu, cuda, cuda:1");
