@@ -14,6 +14,8 @@ use tilewright_ir::testing::{Program, programs};
 
 /// The same ones each time: compiling each takes a second. `TILEWRIGHT_RANDOM_PROGRAMS` asks for more.
 const PROGRAMS: usize = 24;
+/// Smaller programs that are tried in place of a wrong one.
+const SHRINKING: usize = 60;
 
 /// Elements compared, or what is wrong.
 fn check(harness: &Harness, dialect: Dialect, program: &Program) -> Result<usize, String> {
@@ -29,7 +31,10 @@ fn source(dialect: Dialect, program: &Program) -> String {
 fn shrunk(harness: &Harness, dialect: Dialect, mut tree: impl ValueTree<Value = Program>, problem: String) -> String {
     let mut smallest = problem;
     let mut goes_on = tree.simplify();
-    while goes_on {
+    for _ in 0..SHRINKING {
+        if !goes_on {
+            break;
+        }
         goes_on = match check(harness, dialect, &tree.current()) {
             Err(problem) if !rendered::is_refused(&problem) => {
                 smallest = problem;

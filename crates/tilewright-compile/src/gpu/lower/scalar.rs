@@ -233,14 +233,44 @@ impl<'k> Lowering<'_, 'k> {
         Ok(Address { param: view.param, axes })
     }
 
-    /// The entry of a table of indices, read from the tensor that it was loaded from.
+    /// The entry of a table of indices: read from the tensor that it was loaded from, or computed where it is needed.
     fn gathered(&mut self, indices: ValueId, at: Expr) -> Lowered<Expr> {
-        match self.places.inst(indices) {
-            Some(inst) if matches!(inst.op, Op::Memory(Memory::Load { .. })) => {
-                Ok(Expr::Element(Box::new(self.address(inst, &[at])?)))
-            }
-            Some(inst) => Err(self.unsupported(inst, "a gather at computed indices")),
-            None => Err(self.unknown()),
+        self.entry(indices, &[at])
+    }
+
+    /// The element of a tile at these coordinates, from what the tile is computed from.
+    fn entry(&mut self, value: ValueId, at: &[Expr]) -> Lowered<Expr> {
+        let shape = self.places.shape(value);
+        if shape.rank() == 0 {
+            return self.number(value);
         }
+        let Some(inst) = self.places.inst(value) else { return Err(self.unknown()) };
+        match &inst.op {
+            Op::Memory(Memory::Load { .. }) => Ok(Expr::Element(Box::new(self.address(inst, at)?))),
+            Op::ShapeOp(ShapeOp::Iota { axis, .. }) => Ok(at[usize::from(*axis)].clone()),
+            Op::ShapeOp(ShapeOp::Reshape { .. }) => {
+                let from = self.places.shape(inst.operands[0]);
+                self.entry(inst.operands[0], &reindex(at.to_vec(), shape, from))
+            }
+            Op::ShapeOp(ShapeOp::Broadcast { .. }) => self.entry_of_operand(inst.operands[0], at),
+            Op::Elementwise(op) => {
+                let Some(&first) = inst.operands.first() else { return self.computed(inst) };
+                let operands = inst.operands.iter().map(|&o| self.entry_of_operand(o, at));
+                let operands = operands.collect::<Lowered<Vec<_>>>()?;
+                Ok(Expr::Op(op.clone(), self.places.elem(first), operands))
+            }
+            Op::ShapeOp(ShapeOp::Transpose | ShapeOp::Unpack { .. })
+            | Op::Memory(_)
+            | Op::Control(_)
+            | Op::Reduce(_)
+            | Op::Matmul(_) => Err(self.unsupported(inst, "a gather at computed indices")),
+        }
+    }
+
+    /// The element of an operand that broadcasts to a tile, at coordinates of the tile.
+    fn entry_of_operand(&mut self, value: ValueId, at: &[Expr]) -> Lowered<Expr> {
+        let own = self.places.shape(value).extents().zip(at);
+        let own: Vec<Expr> = own.map(|(extent, at)| if extent == 1 { Expr::Int(0) } else { at.clone() }).collect();
+        self.entry(value, &own)
     }
 }

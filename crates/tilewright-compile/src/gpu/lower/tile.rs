@@ -93,6 +93,10 @@ impl<'k> Lowering<'_, 'k> {
             }
             self.flush();
         }
+        let extents = [self.places.matrix(value), self.places.matrix(result)];
+        if (0..2).any(|axis| extents[0][axis] != extents[1][axis] && extents[0][axis] != 1) {
+            return Ok(MapOperand::Fragment(self.spread(value, result, layout)?));
+        }
         match self.places.home(value) {
             Home::Uniform => Ok(MapOperand::Expr(self.number(value)?)),
             Home::Virtual => Ok(MapOperand::Expr(self.virtual_element(value)?)),
@@ -101,6 +105,23 @@ impl<'k> Lowering<'_, 'k> {
                 Ok(MapOperand::Fragment(self.fragment_in(value, &wanted)?))
             }
         }
+    }
+
+    /// A tile of several axes, some of which broadcast between others, in registers as large as the result.
+    fn spread(&mut self, value: ValueId, result: ValueId, layout: &Layout) -> Lowered<FragmentId> {
+        let Home::Registers(own) = self.places.home(value).clone() else {
+            let what = "a broadcast between other axes".to_string();
+            return Err(super::Unsupported { what, place: String::new() });
+        };
+        let (of, to) = (self.places.shape(value), self.places.shape(result));
+        let coordinates = of.extents().zip(here(to));
+        let coordinates = coordinates.map(|(extent, c)| if extent == 1 { Expr::Int(0) } else { c }).collect();
+        let [rows, columns] = self.places.matrix(value).map(|extent| extent as usize);
+        let matrix = Shape::new(&[rows, columns]).unwrap_or(of); // two extents of a shape that exists
+        let mut place = reindex(coordinates, of, matrix).into_iter();
+        let place = [0; 2].map(|_| place.next().unwrap_or(Expr::Int(0)));
+        let from = self.in_some_layout(value, &own)?;
+        Ok(self.converted(from, layout, self.places.matrix(result), place))
     }
 
     /// Closes the open group. What is still needed goes to registers of its own.
