@@ -237,5 +237,6 @@ fn ran(error: &CaseError) -> bool {
         CaseError::Refused { error, .. } => broke(error),
         CaseError::Cache { error: CacheError::Attention(error), .. } => broke(error),
         CaseError::Cache { .. } => false,
+        _ => true, // of a later version
     }
 }

@@ -49,7 +49,7 @@ pub(super) const CUDA: &[Row] = &[
     row(Phase::Prefill, 4, 256, 32, 32, [2, 4, 1, 1]),
     row(Phase::Prefill, 4, ANY, 32, 16, [2, 4, 1, 1]),
     row(Phase::Prefill, 4, ANY, 16, 16, [1, 4, 1, 1]),
-    row(Phase::Prefill, 4, ANY, 16, 8, [1, 2, 1, 1]),
+    row(Phase::Prefill, 4, ANY, 16, 16, [1, 2, 1, 1]), // up to dim 512 in 99 KiB
     row(Phase::Few, 2, 128, 16, 64, [1, 4, 2, 2]),
     row(Phase::Few, 2, 256, 16, 64, [1, 4, 2, 1]),
     row(Phase::Few, 2, ANY, 16, 32, [1, 4, 2, 1]),
@@ -63,7 +63,7 @@ pub(super) const CUDA: &[Row] = &[
     row(Phase::Few, 4, 256, 16, 32, [1, 8, 1, 1]),
     row(Phase::Few, 4, ANY, 16, 16, [1, 8, 1, 1]),
     row(Phase::Few, 4, ANY, 16, 16, [1, 4, 1, 1]),
-    row(Phase::Few, 4, ANY, 16, 8, [1, 2, 1, 1]),
+    row(Phase::Few, 4, ANY, 16, 16, [1, 2, 1, 1]),
     row(Phase::Few, 4, 128, 64, 32, [4, 2, 1, 1]),
     row(Phase::Few, 4, 256, 64, 16, [4, 2, 1, 1]),
     row(Phase::Few, 4, ANY, 32, 16, [2, 4, 1, 1]),
@@ -108,11 +108,12 @@ impl Row {
                 }
             }
         };
-        // Each of the warps beside each other takes a column of 8 keys at least.
-        let keys = self.keys.next_multiple_of(8 * columns);
+        // Products take 16 keys at a time, and each of the warps beside each other takes 8 at least.
+        let least = self.keys.next_multiple_of(16);
+        let keys = least.next_multiple_of(8 * columns);
         let weights = if columns > 1 { of(keys as usize, q.bytes()) + 8 * columns } else { 0 };
         let rows = self.rows * (of(shape.head_dim, q.bytes()) + weights);
-        rows + keys * side(cache.keys, shape.head_dim) + self.keys * side(cache.values, shape.value_dim) + 1024
+        rows + keys * side(cache.keys, shape.head_dim) + least * side(cache.values, shape.value_dim) + 512
     }
 }
 
@@ -148,6 +149,58 @@ fn of_pages(keys: u32, cache: &Format) -> u32 {
             let page = page_size as u32; // at most 256
             let part = (1..=keys).rev().find(|keys| page.is_multiple_of(*keys)).unwrap_or(1);
             (keys / page * page).max(part)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(elem: Elem, dim: usize, q_len: usize, shared_kib: u32) -> (u32, u32) {
+        let shape = Extents { batch: 1, q_heads: 4, kv_heads: 1, q_len, capacity: 4096, head_dim: dim, value_dim: dim };
+        let Choice { schedule, .. } = choose(&shape, [elem; 2], &Format::DENSE, CUDA, shared_kib << 10);
+        (schedule.rows(), schedule.keys)
+    }
+
+    #[test]
+    fn a_prefill_gets_the_first_row_of_its_dims() {
+        for dim in [64, 128, 256] {
+            let first = CUDA.iter().find(|row| (row.phase, row.bytes, row.max_dim) == (Phase::Prefill, 2, dim));
+            let first = first.map(|row| (row.rows, row.keys));
+            assert_eq!(Some(chosen(Elem::Bf16, dim, 4096, 227)), first, "{dim}");
+        }
+    }
+
+    #[test]
+    fn a_gpu_with_less_shared_memory_gets_smaller_tiles() {
+        for (elem, dim, q_len) in [(Elem::Bf16, 512, 1024), (Elem::Bf16, 256, 1), (Elem::F32, 512, 1024)] {
+            let ((rows, keys), (fewer_rows, fewer_keys)) =
+                (chosen(elem, dim, q_len, 227), chosen(elem, dim, q_len, 99));
+            assert!(fewer_rows * fewer_keys < rows * keys, "{elem} {dim} {q_len}");
+        }
+    }
+
+    #[test]
+    fn every_dim_has_a_row_that_fits_the_least_memory_but_f32_above_512() {
+        for (elem, dims) in [(Elem::Bf16, 1..=576), (Elem::F16, 1..=576), (Elem::F32, 1..=512)] {
+            for dim in dims.step_by(5) {
+                for q_len in [1, 16, 1024] {
+                    let shape = Extents {
+                        batch: 1,
+                        q_heads: 4,
+                        kv_heads: 1,
+                        q_len,
+                        capacity: 4096,
+                        head_dim: dim,
+                        value_dim: dim,
+                    };
+                    let fits = |row: &Row| row.shared_bytes(&shape, [elem; 2], &Format::DENSE) <= 99 << 10;
+                    let phase = if q_len <= MAX_VERIFY { Phase::Few } else { Phase::Prefill };
+                    let served = |row: &Row| row.phase == phase && row.bytes == elem.bytes() && dim <= row.max_dim;
+                    assert!(CUDA.iter().any(|row| served(row) && fits(row)), "{elem} {dim} {q_len}");
+                }
+            }
         }
     }
 }

@@ -82,7 +82,7 @@ fn target(args: &Args) -> Result<Target, CliError> {
     }
     let shared_bytes = cuda::shared_bytes(args.compute).map_err(|error| CliError::Setting {
         text: format!("--compute {}", args.compute),
-        wanted: format!("one that is known ({error})"),
+        wanted: format!("another one: {error}"),
     })?;
     Ok(Target { dialect: Dialect::Cuda, compute: args.compute, shared_bytes })
 }
