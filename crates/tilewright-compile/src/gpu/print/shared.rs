@@ -252,7 +252,10 @@ impl Printer<'_> {
             Dialect::Cuda => "cp_async_16",
             Dialect::Msl => "copy_16",
         };
-        let end = origin.plus(&Text::int(copy.extents[0]));
+        // An end past the largest i32 is no end before the last index.
+        let origin_wide =
+            if origin.value.is_some() { origin.clone() } else { Text::atom(format!("({wide}){}", origin.tight())) };
+        let end = origin_wide.plus(&Text::int(copy.extents[0]));
         let all = [Text::compare(&origin, ">=", &first), Text::compare(&last, ">=", &end)];
         let all = Text::all(&all).map_or(String::new(), |all| all.text);
         self.out.open(format!("if (inside && {all})"));
