@@ -216,12 +216,13 @@ pub fn list<C>(cases: &[(&'static str, C)], name: impl Fn(&C) -> String, json: b
 
 /// Runs a case; one that panics has failed, and the next one runs.
 fn run_one(device: &Device, kernel: &'static str, case: &TestCase) -> Row {
-    let result = match catch_unwind(AssertUnwindSafe(|| case.run(device))) {
-        Ok(Ok(report)) => Outcome::Passed { error: report.error, bound: report.bound, compared: report.compared },
-        Ok(Err(error)) if ran(&error) => Outcome::Failed { reason: error.to_string() },
-        Ok(Err(error)) => Outcome::Refused { refused: error.to_string() },
-        Err(_) => Outcome::Failed { reason: format!("{}: a panic; please report it", case.name()) },
+    let outcome = || match case.run(device) {
+        Ok(report) => Outcome::Passed { error: report.error, bound: report.bound, compared: report.compared },
+        Err(error) if ran(&error) => Outcome::Failed { reason: error.to_string() },
+        Err(error) => Outcome::Refused { refused: error.to_string() },
     };
+    let panicked = |_| Outcome::Failed { reason: format!("{}: a panic; please report it", case.name()) };
+    let result = catch_unwind(AssertUnwindSafe(outcome)).unwrap_or_else(panicked);
     let passed = matches!(result, Outcome::Passed { .. });
     Row { device: device.info().name, kernel, case: case.name(), passed, result }
 }
