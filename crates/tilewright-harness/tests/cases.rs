@@ -34,6 +34,7 @@ const BOTH: &[&str] = &[
     "decode_d192_128/f32+f16",
     "heads_of_3_and_values_of_70/f16",
     "sdpa_decode_batched_q8_small/bf16",
+    "flash_attn_vec_d256_from_600/f32+f16",
     // Types, orders and values.
     "mixed_cache/f32+f16",
     "mixed_cache_with_causal/f32+bf16",
@@ -212,4 +213,14 @@ fn the_selection_has_every_kernel_feature_and_format() {
         let label = |name: &str| name.rsplit_once('/').map_or(name.to_string(), |(label, _)| label.to_string());
         assert!(names.iter().any(|name| own.contains(&label(name))), "no case of {}", feature.name);
     }
+}
+
+/// `TILEWRIGHT_CASES=name,name cargo test -p tilewright-harness --test cases named -- --ignored`.
+#[test]
+#[ignore = "runs the cases that TILEWRIGHT_CASES names"]
+fn cases_named_by_the_environment_are_right() {
+    let Some(harness) = harness() else { return };
+    let names = std::env::var("TILEWRIGHT_CASES").expect("names of cases, with commas between them");
+    let names: Vec<&str> = names.split(',').collect();
+    check(&harness, Dialect::Cuda, &Checks::all(), &named(&names));
 }

@@ -40,8 +40,9 @@ const ANY: usize = usize::MAX;
 /// the first of those with the most. So the best comes first, and smaller ones for GPUs with less memory come after it.
 pub(super) const CUDA: &[Row] = &[
     row(Phase::Prefill, 2, 64, 128, 64, [4, 1, 2, 2]),
-    row(Phase::Prefill, 2, 128, 128, 32, [4, 1, 2, 2]),
-    row(Phase::Prefill, 2, 256, 128, 32, [8, 1, 2, 1]),
+    row(Phase::Prefill, 2, 128, 128, 48, [4, 1, 2, 2]),
+    row(Phase::Prefill, 2, 256, 64, 64, [4, 1, 1, 2]),
+    row(Phase::Prefill, 2, 512, 64, 64, [2, 4, 1, 1]),
     row(Phase::Prefill, 2, ANY, 64, 32, [4, 2, 1, 1]),
     row(Phase::Prefill, 2, ANY, 32, 16, [2, 2, 1, 1]),
     row(Phase::Prefill, 4, 64, 64, 64, [4, 1, 1, 1]),

@@ -3,7 +3,7 @@
 use super::{Lowered, Lowering};
 use crate::gpu::layout::{Axis, Layout};
 use crate::gpu::place::Home;
-use crate::gpu::program::{Copy, Dot, DotOperand, Expr, FragmentId, Slot, Step};
+use crate::gpu::program::{BufferId, Copy, Dot, DotOperand, Expr, FragmentId, Slot, Step};
 use tilewright_ir::op::{Elementwise, Matmul, ShapeOp};
 use tilewright_ir::{Elem, Inst, Op, RegionId, ValueId};
 
@@ -79,7 +79,11 @@ impl<'k> Lowering<'_, 'k> {
                 self.filled(Elem::F32, [m, n], &layout, Expr::Literal(Elem::F32, 0.0))
             }
         };
-        self.settle();
+        let left = match &a {
+            DotOperand::Shared(slot) => slot.buffer,
+            DotOperand::Fragment(_) => b.buffer,
+        };
+        self.settle(&[left, b.buffer]);
         let depth = k.next_multiple_of(unit.shape()[2]);
         self.steps.push(Step::Dot(Dot { unit, elem, sum, a, b, transposed, depth }));
         if self.refill.as_ref().is_some_and(|refill| {
@@ -91,9 +95,17 @@ impl<'k> Lowering<'_, 'k> {
         Ok(sum)
     }
 
-    /// Waits for copies that nothing has waited for.
-    pub(super) fn settle(&mut self) {
-        if std::mem::take(&mut self.copies) > 0 {
+    /// Waits for copies where nothing has waited for one into these buffers.
+    pub(super) fn settle(&mut self, used: &[BufferId]) {
+        if used.iter().any(|buffer| self.pending.contains(buffer)) {
+            self.settle_all();
+        }
+    }
+
+    /// Waits for all copies that nothing has waited for.
+    pub(super) fn settle_all(&mut self) {
+        if !self.pending.is_empty() {
+            self.pending.clear();
             self.steps.push(Step::Wait(0));
         }
     }
@@ -150,7 +162,7 @@ impl<'k> Lowering<'_, 'k> {
         self.steps.push(Step::Copy(Copy { to: to.clone(), extents, address, vector }));
         if vector {
             self.steps.push(Step::Commit);
-            self.copies += 1;
+            self.pending.insert(to.buffer);
         }
         Ok(())
     }

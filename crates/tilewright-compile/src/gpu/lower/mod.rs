@@ -16,7 +16,7 @@ use super::program::{Buffer, BufferId, Expr, Fragment, FragmentId, Local, LocalI
 use super::source::Access16;
 use scalar::Names;
 use stage::Refill;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use thiserror::Error;
 use tile::OpenMap;
 use tilewright_ir::op::{Control, Matmul, Memory};
@@ -66,7 +66,7 @@ pub(super) fn lower(places: &Places<'_>, facts: &[Access16]) -> Lowered<Program>
         deferred: HashMap::new(),
         left: (0..kernel.values.len()).map(|at| places.uses(ValueId(at as u32))).collect(),
         open: None,
-        copies: 0,
+        pending: BTreeSet::new(),
         refill: None,
     };
     lowering.region(Kernel::BODY)?;
@@ -118,8 +118,8 @@ struct Lowering<'p, 'k> {
     left: Vec<u32>,
     /// The elementwise group being gathered.
     open: Option<OpenMap>,
-    /// Groups of copies that were closed since the last wait.
-    copies: u32,
+    /// Buffers into which copies go that nothing has waited for.
+    pending: BTreeSet<BufferId>,
     /// What a loop with one stage copies as soon as it has been used.
     refill: Option<Refill>,
 }
@@ -161,10 +161,11 @@ impl<'k> Lowering<'_, 'k> {
         let in_place = self.shared_results(inst, [then, otherwise])?;
         let results = self.declare(&inst.results)?;
         let mut ways = Vec::new();
+        let before = self.pending.clone();
+        let mut pending = BTreeSet::new();
         for region in [then, otherwise] {
             let outer = std::mem::take(&mut self.steps);
             let names = self.names.clone();
-            let copies = self.copies;
             self.region(region)?;
             self.flush();
             let yields = &self.places.kernel.regions[region.index()].yields;
@@ -178,12 +179,13 @@ impl<'k> Lowering<'_, 'k> {
             self.assign(&results, &given)?;
             self.flush();
             self.names = names;
-            self.copies = self.copies.max(copies);
+            pending.append(&mut std::mem::replace(&mut self.pending, before.clone()));
             ways.push(std::mem::replace(&mut self.steps, outer));
         }
         let otherwise = ways.pop().unwrap_or_default();
         let then = ways.pop().unwrap_or_default();
         self.steps.push(Step::If { cond, then, otherwise });
+        self.pending = pending;
         Ok(())
     }
 

@@ -42,6 +42,8 @@ pub(super) struct Refill {
     copy: Ahead,
     range: Range,
     counter: LocalId,
+    /// What had a name before the pass: names made in it are of this pass.
+    names: Names,
 }
 
 impl<'k> Lowering<'_, 'k> {
@@ -70,7 +72,7 @@ impl<'k> Lowering<'_, 'k> {
         let range = Range { counter: *counter, last: last.clone(), step: step.clone() };
         let range_of_loads = range.clone();
         let stages = self.places.work.stages;
-        let copies = self.copies;
+        let pending = self.pending.clone();
         let mut ahead = self.ahead(body, *counter);
         let staged = !ahead.is_empty();
         let stage = (staged && stages > 1).then(|| self.local(Elem::I32));
@@ -103,23 +105,24 @@ impl<'k> Lowering<'_, 'k> {
         if let Some(stage) = stage {
             // The groups of the passes after this one may still be under way.
             self.steps.push(Step::Wait(stages - 2));
-            self.copies = 0;
+            self.pending.clear();
             self.next_ahead(&range, local, &ahead)?;
             for copy in &ahead {
                 self.slots.insert(copy.value, Slot { at: Some(stage), ahead: 0, ..copy.slot.clone() });
             }
         } else if staged {
             self.steps.push(Step::Wait(0));
-            self.copies = 0;
+            self.pending.clear();
             if ahead.len() > 1 {
                 self.copies_for(&range, Expr::Local(local), &ahead[1..], 0)?;
-                self.copies = 1;
+                self.pending.extend(ahead[1..].iter().map(|copy| copy.slot.buffer));
             }
             for copy in &ahead {
                 self.slots.insert(copy.value, copy.slot.clone());
             }
             let Ahead { value, .. } = ahead[0];
-            self.refill = Some(Refill { body, value, copy: ahead.remove(0), range, counter: local });
+            let names = self.names.clone();
+            self.refill = Some(Refill { body, value, copy: ahead.remove(0), range, counter: local, names });
         }
         for (&value, &next) in loads.iter().zip(&next_loads) {
             self.load_next(&range_of_loads, local, value, next)?;
@@ -144,9 +147,9 @@ impl<'k> Lowering<'_, 'k> {
         self.slots = outer_slots;
         if staged {
             self.steps.push(Step::Wait(0));
-            self.copies = 0;
+            self.pending.clear();
         } else {
-            self.copies = self.copies.max(copies); // no pass, no wait
+            self.pending.extend(pending); // no pass, no wait
         }
         Ok(())
     }
@@ -203,12 +206,15 @@ impl<'k> Lowering<'_, 'k> {
 
     /// Starts the copy of the next pass into the tile that has been used.
     pub(super) fn refill_now(&mut self) -> Lowered<()> {
-        let Some(Refill { copy, range, counter, .. }) = self.refill.take() else { return Ok(()) };
+        let Some(Refill { copy, range, counter, names, .. }) = self.refill.take() else { return Ok(()) };
         self.flush();
-        self.settle();
+        self.settle_all();
+        let of_pass = std::mem::replace(&mut self.names, names);
         let next = super::scalar::int(Elementwise::Add, Expr::Local(counter), range.step.clone());
         let next = self.name(Elem::I32, next);
-        self.copies_for(&range, next, &[copy], 0)
+        self.copies_for(&range, next, &[copy], 0)?;
+        self.names = of_pass;
+        Ok(())
     }
 
     /// The copies of the first passes.
@@ -271,12 +277,12 @@ impl<'k> Lowering<'_, 'k> {
     }
 
     fn copy_uncommitted(&mut self, value: ValueId, to: &Slot) -> Lowered<()> {
-        let copies = self.copies;
+        let pending = self.pending.clone();
         self.copy(value, to)?;
         if let Some(Step::Commit) = self.steps.last() {
             self.steps.pop();
         }
-        self.copies = copies;
+        self.pending = pending;
         Ok(())
     }
 

@@ -260,7 +260,7 @@ impl<'k> Lowering<'_, 'k> {
                     return Err(self.nowhere(value));
                 };
                 let to = self.fragment(elem, extents, layout.clone());
-                self.settle();
+                self.settle(&[from.buffer]);
                 self.steps.push(Step::Get { to, from, place: [Expr::Row, Expr::Column] });
                 Ok(to)
             }
@@ -355,7 +355,7 @@ impl<'k> Lowering<'_, 'k> {
         if let Home::Shared = self.places.home(operand) {
             let from = self.slot_of(operand)?;
             let to = self.fragment(self.places.elem(result), self.places.matrix(result), layout.clone());
-            self.settle();
+            self.settle(&[from.buffer]);
             self.steps.push(Step::Get { to, from, place: turned });
             self.fragments.insert(result, to);
             return Ok(());

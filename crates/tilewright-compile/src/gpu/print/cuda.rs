@@ -34,6 +34,7 @@ pub(super) const CUDA: Language = Language {
     f16: Narrow { name: "__half", up: "__half2float", down: "__float2half" },
     bf16: Narrow { name: "__nv_bfloat16", up: "__bfloat162float", down: "__float2bfloat16" },
     shuffle: "__shfl_xor_sync(0xffffffffu, ",
+    alone: Some(["__fmul_rn", "__fadd_rn", "__fsub_rn"]),
     any: "__any_sync(0xffffffffu, ",
     program: "blockIdx",
     programs: "gridDim",

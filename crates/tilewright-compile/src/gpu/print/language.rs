@@ -2,6 +2,7 @@
 
 use super::text::Text;
 use tilewright_ir::Elem;
+use tilewright_ir::op::Elementwise;
 
 /// The words of a dialect.
 pub(super) struct Language {
@@ -28,6 +29,8 @@ pub(super) struct Language {
     pub bf16: Narrow,
     /// The value of another lane, up to the value and between it and the distance.
     pub shuffle: &'static str,
+    /// Products, sums and differences that are no part of a multiply-add.
+    pub alone: Option<[&'static str; 3]>,
     /// Whether a condition holds in any lane of the warp, up to the condition.
     pub any: &'static str,
     /// Places in the grid and its sizes.
@@ -49,6 +52,17 @@ pub(super) struct Narrow {
 impl Language {
     pub fn function(&self, name: &'static str) -> &'static str {
         self.functions.iter().find(|(common, _)| *common == name).map_or(name, |&(_, own)| own)
+    }
+
+    /// The function of two floats that is rounded on its own, never as part of a multiply-add; `None` where the dialect has none.
+    pub fn rounded(&self, op: &Elementwise) -> Option<&'static str> {
+        let [mul, add, sub] = self.alone?;
+        match op {
+            Elementwise::Mul => Some(mul),
+            Elementwise::Add => Some(add),
+            Elementwise::Sub => Some(sub),
+            _ => None,
+        }
     }
 
     /// The function that reads the bits of one type as another.

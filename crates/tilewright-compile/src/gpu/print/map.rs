@@ -4,7 +4,8 @@ use super::Printer;
 use super::coordinates::{Register, wanted};
 use super::number::{Arithmetic, elementwise, held};
 use super::text::Text;
-use crate::gpu::program::{FragmentId, Map, MapOperand};
+use crate::gpu::program::{FragmentId, Map, MapOp, MapOperand};
+use tilewright_ir::Elem;
 use tilewright_ir::op::Elementwise;
 
 /// Longer expressions get a name of their own.
@@ -36,7 +37,12 @@ impl Printer<'_> {
                     MapOperand::Code(fragment, bits) => self.code(*fragment, *bits, register),
                 })
                 .collect();
-            let value = elementwise(self.language, Arithmetic::Wrapping, &op.op, op.of, &operands);
+            let value = match self.language.rounded(&op.op) {
+                Some(name) if op.of == Elem::F32 && bits_read(map, number as u32) => {
+                    Text::atom(format!("{name}({}, {})", operands[0].text, operands[1].text))
+                }
+                _ => elementwise(self.language, Arithmetic::Wrapping, &op.op, op.of, &operands),
+            };
             let constant = matches!(op.op, Elementwise::Constant { .. });
             let short = value.text.len() <= INLINE && map.results.len() == 1 && uses(map, number as u32) == 1;
             temporaries.push(if constant || short {
@@ -94,6 +100,12 @@ impl Printer<'_> {
         self.end(register);
         self.out.close();
     }
+}
+
+/// Whether the bits of a temporary are asked for: then it is no part of a longer operation, which would round once.
+fn bits_read(map: &Map, number: u32) -> bool {
+    let reads = |op: &MapOp| op.operands.contains(&MapOperand::Temporary(number));
+    map.ops.iter().any(|op| matches!(op.op, Elementwise::Bitcast { to: Elem::U32 }) && reads(op))
 }
 
 /// How often a temporary is read.

@@ -33,6 +33,7 @@ pub(super) const MSL: Language = Language {
     f16: Narrow { name: "half", up: "float", down: "half" },
     bf16: Narrow { name: "bfloat", up: "float", down: "bfloat" },
     shuffle: "simd_shuffle_xor(",
+    alone: None,
     any: "simd_any(",
     program: "group",
     programs: "groups",
