@@ -18,7 +18,9 @@ pub const MAX_TILE_BYTES: usize = 64 << 20;
 pub const MAX_VERIFY: usize = 64;
 /// A share of the keys has at least so many, so that merging costs little beside walking.
 const LEAST_SHARE: usize = 512;
-/// Programs for each thread that splitting aims at, so that threads end together.
+/// A share of a GPU has at least so many tiles of keys.
+const LEAST_TILES: usize = 2;
+/// Programs for each thread, or multiprocessor, that splitting aims at, so that threads end together.
 const PROGRAMS_PER_THREAD: usize = 2;
 
 /// One row of the table: the schedule of problems with at most these dims.
@@ -151,8 +153,8 @@ pub(crate) enum Shares {
 
 /// How the keys of a problem are split, and why.
 ///
-/// The rule: as many shares as give each thread two programs, each of at least 512 keys. Prefill is never split: its query
-/// tiles keep all threads busy.
+/// The rule: as many shares as give each thread two programs, each of at least 512 keys; on a GPU as many as its
+/// multiprocessors hold at once, each of at least two tiles. Prefill is never split: its query tiles keep all threads busy.
 pub(crate) fn shares(asked: Splits, shape: &Extents, schedule: Schedule, device: &DeviceInfo) -> (Shares, String) {
     let threads = device.threads;
     match asked {
@@ -167,8 +169,16 @@ pub(crate) fn shares(asked: Splits, shape: &Extents, schedule: Schedule, device:
         Splits::Auto => {
             let blocks = shape.q_len.div_ceil(schedule.queries as usize);
             let programs = (shape.batch * (shape.q_heads / schedule.heads as usize) * blocks).max(1);
-            let wanted = (PROGRAMS_PER_THREAD * threads).div_ceil(programs);
-            match wanted.min(shape.capacity / LEAST_SHARE).min(MAX_SPLITS) {
+            let (wanted, least) = match device.kind {
+                DeviceKind::Cpu | DeviceKind::Interp => {
+                    ((PROGRAMS_PER_THREAD * threads).div_ceil(programs), LEAST_SHARE)
+                }
+                // A multiprocessor holds two blocks of few queries. One that waits for a free place costs a whole round.
+                DeviceKind::Cuda | DeviceKind::Metal => {
+                    (PROGRAMS_PER_THREAD * threads / programs, LEAST_TILES * schedule.keys as usize)
+                }
+            };
+            match wanted.min(shape.capacity / least).min(MAX_SPLITS) {
                 0 | 1 => (Shares::Whole, format!("{programs} programs for {threads} threads")),
                 splits => (Shares::Split { splits, keys: None }, format!("{programs} programs for {threads} threads")),
             }
