@@ -1,4 +1,4 @@
-//! The one printer of C-family source: CUDA C++ and the Metal Shading Language differ in words ([`language`]), in the head of
+//! The one printer of C-family source: CUDA C++ and the Metal Shading Language differ in words (`language`), in the head of
 //! the kernel, and in how matrix units are spoken to. It decides nothing: each step of the program becomes the same lines.
 
 mod coordinates;
