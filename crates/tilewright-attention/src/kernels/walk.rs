@@ -42,7 +42,7 @@ pub enum Factor {
 impl Factor {
     /// What is known of this one, as the kernels hold it.
     pub fn of(scale: f64) -> Factor {
-        if (scale * f64::from(LOG2_E)) as f32 > 0.0 { Factor::Positive } else { Factor::Any }
+        if scale as f32 * LOG2_E > 0.0 { Factor::Positive } else { Factor::Any }
     }
 }
 

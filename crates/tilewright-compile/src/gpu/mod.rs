@@ -40,6 +40,11 @@ pub enum CompileError {
     /// Tiles that do not fit.
     #[error(transparent)]
     Shared(#[from] shared::TooMuchShared),
+    /// A way to share the work that no block has.
+    #[error(
+        "work {0}: rows and columns are powers of two, at most 32 warps together; stages are 1 to 8, blocks 1 to 32"
+    )]
+    Work(Work),
     /// A bug of the compiler.
     #[error("a bug of the compiler: {0}; please report it")]
     Race(#[from] barriers::Race),
@@ -74,6 +79,12 @@ pub fn program(kernel: &Kernel, target: &Target, facts: &[Access16]) -> Result<P
 }
 
 fn program_with(kernel: &Kernel, work: Work, target: &Target, facts: &[Access16]) -> Result<Program, CompileError> {
+    let Work { rows, columns, stages, blocks } = work;
+    let warps =
+        rows.is_power_of_two() && columns.is_power_of_two() && rows <= 32 && columns <= 32 && work.warps() <= 32;
+    if !warps || !(1..=8).contains(&stages) || !(1..=32).contains(&blocks) {
+        return Err(CompileError::Work(work));
+    }
     let places = Places::of(kernel, work, target.dialect);
     let mut program = lower::lower(&places, facts)?;
     shared::plan(&mut program, target.shared_bytes)?;

@@ -11,7 +11,7 @@ use super::source::Dialect;
 use super::unit::Unit;
 use std::collections::HashMap;
 use tilewright_ir::op::{Control, Elementwise, Matmul, ShapeOp};
-use tilewright_ir::{Effect, Elem, Inst, Kernel, Op, RegionId, Shape, Type, ValueId, Work};
+use tilewright_ir::{Effect, Elem, Inst, Kernel, Op, Region, RegionId, Shape, Type, ValueId, Work};
 
 /// Where a value lives.
 #[derive(Clone, PartialEq, Debug)]
@@ -241,13 +241,31 @@ impl<'k> Places<'k> {
     }
 
     /// What the ways of a branch leave as this result of it; nothing for other values.
-    fn yielded(&self, value: ValueId) -> Vec<ValueId> {
+    pub fn yielded(&self, value: ValueId) -> Vec<ValueId> {
         match (self.inst(value).map(|i| &i.op), self.def(value)) {
             (Some(Op::Control(Control::If { then, otherwise })), Some(Def::Inst(_, _, n))) => {
                 [then, otherwise].map(|way| self.kernel.regions[way.index()].yields[n]).to_vec()
             }
             _ => Vec::new(),
         }
+    }
+
+    /// Whether everything that names a value stands in one of these regions, or in one nested in them.
+    pub fn named_only_in(&self, value: ValueId, regions: [RegionId; 2]) -> bool {
+        let inside = |at: usize| {
+            let mut at = Some(RegionId(at as u32));
+            while let Some(region) = at {
+                if regions.contains(&region) {
+                    return true;
+                }
+                at = self.kernel.regions[region.index()].parent;
+            }
+            false
+        };
+        let names = |region: &Region| {
+            region.yields.contains(&value) || region.insts.iter().any(|inst| inst.operands.contains(&value))
+        };
+        self.kernel.regions.iter().enumerate().all(|(at, region)| !names(region) || inside(at))
     }
 
     /// The load that a value is, perhaps under another shape: the element-for-element copy of a part of a tensor.

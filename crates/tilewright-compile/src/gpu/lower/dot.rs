@@ -88,7 +88,7 @@ impl<'k> Lowering<'_, 'k> {
         self.steps.push(Step::Dot(Dot { unit, elem, sum, a, b, transposed, depth }));
         if self.refill.as_ref().is_some_and(|refill| {
             let here = self.places.kernel.values[result.index()].region == refill.body;
-            here && refill.value == right && self.places.products_of(right).count() == 1
+            here && refill.value == right && self.places.named_once(inst.operands[1])
         }) {
             self.refill_now()?;
         }
@@ -177,7 +177,7 @@ impl<'k> Lowering<'_, 'k> {
             let [m, n, k] = unit.shape();
             let wide = |extent: u32, fragment: u32, warps: u32| extent.next_multiple_of(fragment * warps);
             let (right, transposed) = self.places.behind_transposes(dot.operands[1]);
-            let needed = match right == value {
+            let needed = match right == value || self.places.yielded(right).contains(&value) {
                 true if transposed => [wide(rows, n, work.columns), columns.next_multiple_of(k)],
                 true => [rows.next_multiple_of(k), wide(columns, n, work.columns)],
                 false => [wide(rows, m, work.rows), columns.next_multiple_of(k)],
@@ -220,8 +220,18 @@ impl<'k> Lowering<'_, 'k> {
                 continue;
             }
             let yielded = ways.map(|way| self.places.kernel.regions[way.index()].yields[n]);
-            // One way often leaves a tile as it was: the other changes it where it lies.
-            let there = yielded.iter().find_map(|value| self.slots.get(value).cloned());
+            // One way often leaves a tile as it was: the other changes it where it lies, if nothing else will look there.
+            let here = self.places.kernel.values[result.index()].region;
+            let elsewhere = |value: ValueId| {
+                let others =
+                    ways.iter().flat_map(|way| self.places.kernel.regions[way.index()].yields.iter().enumerate());
+                others.into_iter().any(|(at, other)| at != n && *other == value)
+            };
+            let free = |value: &&ValueId| {
+                let own = self.places.kernel.values[value.index()].region == here;
+                own && self.places.named_only_in(**value, ways) && !elsewhere(**value)
+            };
+            let there = yielded.iter().filter(free).find_map(|value| self.slots.get(value).cloned());
             let slot = match there {
                 Some(slot) => slot,
                 None => self.operand_slot(result, 1),
@@ -251,7 +261,12 @@ impl crate::gpu::place::Places<'_> {
         let (1, Some((region, at))) = (self.uses(product), self.user(product)) else { return false };
         let defined = self.kernel.values[product.index()].region;
         let user = &self.kernel.regions[region.index()].insts[at];
-        region == defined && matches!(user.op, Op::Elementwise(Elementwise::Add))
+        let same = |value: &ValueId| {
+            [0, self.shape(product).rank()].contains(&self.shape(*value).rank())
+                && (self.shape(*value).rank() == 0 || self.matrix(*value) == self.matrix(product))
+        };
+        let adds = matches!(user.op, Op::Elementwise(Elementwise::Add)) && user.operands.iter().all(same);
+        region == defined && adds
     }
 
     /// Where a value is a tile times one factor a row and only has a product added to it: the tile and the factors.
@@ -273,12 +288,24 @@ impl crate::gpu::place::Places<'_> {
         (multiplies && adds && here && fits && computed).then_some([tile, by])
     }
 
+    /// Whether a value, and what it is the transpose of, is named once.
+    fn named_once(&self, mut value: ValueId) -> bool {
+        while self.uses(value) == 1 {
+            match self.inst(value) {
+                Some(Inst { op: Op::ShapeOp(ShapeOp::Transpose), operands, .. }) => value = operands[0],
+                Some(_) | None => return true,
+            }
+        }
+        false
+    }
+
     /// The products that a value is an operand of, through transposes on the right.
     fn products_of(&self, value: ValueId) -> impl Iterator<Item = &Inst> {
         let insts = self.kernel.regions.iter().flat_map(|r| &r.insts);
         insts.filter(move |i| {
+            let takes = |operand: ValueId| operand == value || self.yielded(operand).contains(&value);
             matches!(i.op, Op::Matmul(Matmul::Dot))
-                && (i.operands[0] == value || self.behind_transposes(i.operands[1]).0 == value)
+                && (takes(i.operands[0]) || takes(self.behind_transposes(i.operands[1]).0))
         })
     }
 

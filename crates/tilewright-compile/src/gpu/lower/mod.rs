@@ -162,6 +162,7 @@ impl<'k> Lowering<'_, 'k> {
         let results = self.declare(&inst.results)?;
         let mut ways = Vec::new();
         let before = self.pending.clone();
+        let slots = self.slots.clone();
         let mut pending = BTreeSet::new();
         for region in [then, otherwise] {
             let outer = std::mem::take(&mut self.steps);
@@ -179,6 +180,7 @@ impl<'k> Lowering<'_, 'k> {
             self.assign(&results, &given)?;
             self.flush();
             self.names = names;
+            self.slots = slots.clone();
             pending.append(&mut std::mem::replace(&mut self.pending, before.clone()));
             ways.push(std::mem::replace(&mut self.steps, outer));
         }
