@@ -9,7 +9,7 @@ use crate::tuning::{self, Choice, Machine};
 use std::fmt;
 use tilewright_ir::{Diagnostics, Elem, Kernel, Schedule, Work};
 use tilewright_lang::{bf16, f16};
-use tilewright_runtime::DeviceInfo;
+use tilewright_runtime::{DeviceInfo, DeviceKind};
 
 /// Everything that the kernels of a plan are specialised by.
 #[derive(Clone, Debug)]
@@ -102,7 +102,11 @@ impl Variant {
             features: request.features().clone(),
             cache,
             lse: request.wants_lse(),
-            factor: Factor::of(checked.scale),
+            factor: match device.kind {
+                // Nothing is won there.
+                DeviceKind::Cpu | DeviceKind::Interp => Factor::Any,
+                DeviceKind::Cuda | DeviceKind::Metal => Factor::of(checked.scale),
+            },
             work,
         };
         Ok((variant, reason))
@@ -112,16 +116,9 @@ impl Variant {
     pub(crate) fn serves(&self, request: &Attention<'_>, checked: &Checked) -> bool {
         let Extents { head_dim, value_dim, .. } = checked.shape;
         let cache = request.cache();
-        (self.q, self.kv, self.head_dim, self.value_dim, self.lse, self.factor, self.cache)
-            == (
-                request.q().elem(),
-                cache.elem(),
-                head_dim,
-                value_dim,
-                request.wants_lse(),
-                Factor::of(checked.scale),
-                cache.format(),
-            )
+        (self.q, self.kv, self.head_dim, self.value_dim, self.lse, self.cache)
+            == (request.q().elem(), cache.elem(), head_dim, value_dim, request.wants_lse(), cache.format())
+            && (self.factor == Factor::Any || self.factor == Factor::of(checked.scale))
             && request.requested_schedule().is_none_or(|asked| asked == self.schedule)
             && self.features.have_kernels_of(request.features())
     }

@@ -36,14 +36,16 @@ const fn row(phase: Phase, bytes: usize, max_dim: usize, rows: u32, keys: u32, w
 /// Any dim.
 const ANY: usize = usize::MAX;
 
-/// Of the rows for a problem's dims whose tiles fit a block's shared memory, the first with as many rows as the problem counts, or
+/// Of the rows for a problem's dims whose blocks fit a multiprocessor's shared memory, the first with as many rows as the problem counts, or
 /// the first of those with the most. So the best comes first, and smaller ones for GPUs with less memory come after it.
 pub(super) const CUDA: &[Row] = &[
     row(Phase::Prefill, 2, 64, 128, 64, [4, 1, 2, 2]),
     row(Phase::Prefill, 2, 128, 128, 48, [4, 1, 2, 2]),
+    row(Phase::Prefill, 2, 128, 128, 32, [4, 1, 2, 2]),
+    row(Phase::Prefill, 2, 128, 128, 32, [4, 1, 2, 1]),
     row(Phase::Prefill, 2, 256, 64, 64, [4, 1, 1, 2]),
     row(Phase::Prefill, 2, 512, 64, 64, [2, 4, 1, 1]),
-    row(Phase::Prefill, 2, ANY, 64, 32, [4, 2, 1, 1]),
+    row(Phase::Prefill, 2, ANY, 32, 32, [2, 4, 1, 1]),
     row(Phase::Prefill, 2, ANY, 32, 16, [2, 2, 1, 1]),
     row(Phase::Prefill, 4, 64, 64, 64, [4, 1, 1, 1]),
     row(Phase::Prefill, 4, 128, 64, 32, [4, 2, 1, 1]),
@@ -93,20 +95,16 @@ pub(super) const ALL_FIT: u32 = u32::MAX;
 
 impl Row {
     /// Bytes of shared memory that a block takes, about, and rather too many: tiles of q, keys and values, weights where warps
-    /// share the columns, and what is unpacked or cast.
+    /// share the columns, and what is unpacked.
     fn shared_bytes(&self, shape: &Extents, [q, kv]: [Elem; 2], cache: &Format) -> u32 {
         // A row of a tile, with what keeps rows apart in the banks.
         let of = |dim: usize, bytes: usize| (dim * bytes + 16) as u32;
         let Work { columns, stages, .. } = self.work;
-        let side = |encoding: Encoding, dim: usize| {
-            let computed = of(dim, q.bytes());
-            match encoding {
-                Encoding::Stored if q == kv => stages * computed,
-                Encoding::Stored => stages * of(dim, kv.bytes()) + computed,
-                Encoding::Affine(Affine { bits, group }) => {
-                    let scales = of(dim.div_ceil(group.size()), kv.bytes());
-                    stages * (of(dim * bits.width() / 8, 1) + 2 * scales) + computed
-                }
+        let side = |encoding: Encoding, dim: usize| match encoding {
+            Encoding::Stored => stages * of(dim, kv.bytes()),
+            Encoding::Affine(Affine { bits, group }) => {
+                let scales = of(dim.div_ceil(group.size()), kv.bytes());
+                stages * (of(dim * bits.width() / 8, 1) + 2 * scales) + of(dim, q.bytes())
             }
         };
         // Products take 16 keys at a time, and each of the warps beside each other takes 8 at least.
@@ -128,7 +126,9 @@ pub(super) fn choose(shape: &Extents, types: [Elem; 2], cache: &Format, table: &
     let group = u32::try_from(shape.q_heads / shape.kv_heads).unwrap_or(u32::MAX);
     let wanted = if few { group.saturating_mul(needed) } else { needed };
     let served = |row: &&Row| row.phase == phase && row.bytes == types[0].bytes() && dim <= row.max_dim;
-    let fits = |row: &&Row| shared_bytes == ALL_FIT || row.shared_bytes(shape, types, cache) <= shared_bytes;
+    // A row is the best where as many blocks as it is meant for share a multiprocessor, whose memory is hardly more than a block's.
+    let taken = |row: &Row| row.work.blocks * row.shared_bytes(shape, types, cache);
+    let fits = |row: &&Row| shared_bytes == ALL_FIT || taken(row) <= shared_bytes;
     let rows = || table.iter().filter(served).filter(fits);
     let most = rows().map(|row| row.rows).max();
     let row = rows().find(|row| wanted <= row.rows).or(rows().find(|row| Some(row.rows) == most));
