@@ -155,7 +155,7 @@ impl<'a> Attention<'a> {
             Some(asked) => asked,
             None => {
                 let (types, machine) = ([self.q.elem(), self.cache.elem()], Machine::of(&device.info()));
-                let planned = tuning::choose(&self.extents()?, types, &self.cache.format(), machine).schedule;
+                let planned = tuning::choose(&self.extents()?, types, (&self.cache.format(), true), machine).schedule;
                 Schedule { heads: if mask.is_of_each_head() { 1 } else { planned.heads }, ..planned }
             }
         };

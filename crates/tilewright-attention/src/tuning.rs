@@ -91,14 +91,14 @@ impl Machine {
 }
 
 /// What serves a problem; `types` are the element types of the queries, and of keys and values.
-pub(crate) fn choose(shape: &Extents, types: [Elem; 2], cache: &Format, machine: Machine) -> Choice {
+pub(crate) fn choose(shape: &Extents, types: [Elem; 2], (cache, holes): (&Format, bool), machine: Machine) -> Choice {
     match machine {
         Machine::Cpu => {
             let (schedule, reason) = choose_cpu(shape, cache);
             Choice { schedule, work: None, reason }
         }
-        Machine::Cuda { shared_bytes } => gpu::choose(shape, types, cache, gpu::CUDA, shared_bytes),
-        Machine::Metal => gpu::choose(shape, types, cache, gpu::METAL, gpu::ALL_FIT),
+        Machine::Cuda { shared_bytes } => gpu::choose(shape, types, (cache, holes), gpu::CUDA, shared_bytes),
+        Machine::Metal => gpu::choose(shape, types, (cache, holes), gpu::METAL, gpu::ALL_FIT),
     }
 }
 

@@ -78,7 +78,7 @@ impl Variant {
         let shape = &checked.shape;
         let cache = request.cache().format();
         let types = [request.q().elem(), request.cache().elem()];
-        let planned = tuning::choose(shape, types, &cache, Machine::of(device));
+        let planned = tuning::choose(shape, types, (&cache, request.features().leave_holes()), Machine::of(device));
         let own = |schedule: Schedule, reason: &str| {
             let work = planned.work.filter(|_| schedule == planned.schedule); // else the compiler's own
             Choice { schedule, work, reason: reason.to_string() }

@@ -74,7 +74,7 @@ fn planned(mut text: SpecText, q_len: usize, machine: Machine) -> Result<Tuned, 
     let types = [or("E", "f32".to_string()), or("C", "f32".to_string())];
     let head_dim = or("head_dim", "128".to_string());
     or("value_dim", head_dim);
-    or("features", Features::none().to_string());
+    let features = or("features", Features::none().to_string());
     let cache = or("cache", Format::DENSE.to_string());
     let factor = match machine {
         Machine::Cpu => Factor::Any,
@@ -103,8 +103,9 @@ fn planned(mut text: SpecText, q_len: usize, machine: Machine) -> Result<Tuned, 
         (Machine::Cuda { .. } | Machine::Metal, Some(queries)) if (1..=MAX_VERIFY).contains(&queries) => queries,
         _ => q_len,
     };
+    let holes = Features::parse(&features).is_ok_and(|features| features.leave_holes());
     let shape = Extents { batch: 1, q_heads: 4, kv_heads: 1, q_len, capacity: 4096, head_dim, value_dim };
-    let Choice { schedule: chosen, work, .. } = tuning::choose(&shape, [q, kv], &cache, machine);
+    let Choice { schedule: chosen, work, .. } = tuning::choose(&shape, [q, kv], (&cache, holes), machine);
     let mut extent = |name: &str, chosen: u32| {
         text.entry(name.to_string()).or_insert(chosen.to_string());
         number(&text, name).map(|n| u32::try_from(n).unwrap_or(u32::MAX)) // far outside the limits

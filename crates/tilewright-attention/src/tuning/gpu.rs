@@ -26,11 +26,30 @@ pub(super) struct Row {
     rows: u32,
     keys: u32,
     work: Work,
+    serves: Serves,
+}
+
+/// Which requests a row's sums leave registers for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Serves {
+    All,
+    /// Those whose keys and values are no codes.
+    Stored,
+    /// Of these, those whose masks leave no holes.
+    Plain,
 }
 
 const fn row(phase: Phase, bytes: usize, max_dim: usize, rows: u32, keys: u32, work: [u32; 4]) -> Row {
     let [down, across, stages, blocks] = work;
-    Row { phase, bytes, max_dim, rows, keys, work: Work { rows: down, columns: across, stages, blocks } }
+    Row {
+        phase,
+        bytes,
+        max_dim,
+        rows,
+        keys,
+        work: Work { rows: down, columns: across, stages, blocks },
+        serves: Serves::All,
+    }
 }
 
 /// Any dim.
@@ -40,9 +59,10 @@ const ANY: usize = usize::MAX;
 /// the first of those with the most. So the best comes first, and smaller ones for GPUs with less memory come after it.
 pub(super) const CUDA: &[Row] = &[
     row(Phase::Prefill, 2, 64, 128, 64, [4, 1, 2, 2]),
-    row(Phase::Prefill, 2, 128, 128, 48, [4, 1, 2, 2]),
-    row(Phase::Prefill, 2, 128, 128, 32, [4, 1, 2, 2]),
-    row(Phase::Prefill, 2, 128, 128, 32, [4, 1, 2, 1]),
+    Row { serves: Serves::Plain, ..row(Phase::Prefill, 2, 128, 128, 48, [4, 1, 2, 2]) },
+    Row { serves: Serves::Stored, ..row(Phase::Prefill, 2, 128, 128, 32, [4, 1, 2, 2]) },
+    Row { serves: Serves::Stored, ..row(Phase::Prefill, 2, 128, 128, 32, [4, 1, 2, 1]) },
+    row(Phase::Prefill, 2, 128, 64, 32, [4, 1, 2, 2]),
     row(Phase::Prefill, 2, 256, 64, 64, [4, 1, 1, 2]),
     row(Phase::Prefill, 2, 512, 64, 64, [2, 4, 1, 1]),
     row(Phase::Prefill, 2, ANY, 32, 32, [2, 4, 1, 1]),
@@ -116,9 +136,15 @@ impl Row {
     }
 }
 
-/// What serves a problem on a GPU whose blocks have so many bytes of shared memory; `types` are the element types of the queries,
+/// What serves a problem on a GPU whose blocks have so many bytes of shared memory; `holes` tells whether masks leave some; `types` are the element types of the queries,
 /// and of keys and values.
-pub(super) fn choose(shape: &Extents, types: [Elem; 2], cache: &Format, table: &[Row], shared_bytes: u32) -> Choice {
+pub(super) fn choose(
+    shape: &Extents,
+    types: [Elem; 2],
+    (cache, holes): (&Format, bool),
+    table: &[Row],
+    shared_bytes: u32,
+) -> Choice {
     let dim = shape.head_dim.max(shape.value_dim);
     let needed = u32::try_from(shape.q_len.max(1).next_power_of_two()).unwrap_or(u32::MAX);
     let few = shape.q_len <= MAX_VERIFY;
@@ -129,7 +155,13 @@ pub(super) fn choose(shape: &Extents, types: [Elem; 2], cache: &Format, table: &
     // A row is the best where as many blocks as it is meant for share a multiprocessor, whose memory is hardly more than a block's.
     let taken = |row: &Row| row.work.blocks * row.shared_bytes(shape, types, cache);
     let fits = |row: &&Row| shared_bytes == ALL_FIT || taken(row) <= shared_bytes;
-    let rows = || table.iter().filter(served).filter(fits);
+    let stored = [cache.keys, cache.values].iter().all(|encoding| matches!(encoding, Encoding::Stored));
+    let serves = |row: &&Row| match row.serves {
+        Serves::All => true,
+        Serves::Stored => stored,
+        Serves::Plain => stored && !holes,
+    };
+    let rows = || table.iter().filter(served).filter(fits).filter(serves);
     let most = rows().map(|row| row.rows).max();
     let row = rows().find(|row| wanted <= row.rows).or(rows().find(|row| Some(row.rows) == most));
     // Where none fits, the compiler says by how much.
@@ -160,7 +192,7 @@ mod tests {
 
     fn chosen(elem: Elem, dim: usize, q_len: usize, shared_kib: u32) -> (u32, u32) {
         let shape = Extents { batch: 1, q_heads: 4, kv_heads: 1, q_len, capacity: 4096, head_dim: dim, value_dim: dim };
-        let Choice { schedule, .. } = choose(&shape, [elem; 2], &Format::DENSE, CUDA, shared_kib << 10);
+        let Choice { schedule, .. } = choose(&shape, [elem; 2], (&Format::DENSE, false), CUDA, shared_kib << 10);
         (schedule.rows(), schedule.keys)
     }
 

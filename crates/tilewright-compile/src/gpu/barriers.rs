@@ -355,7 +355,7 @@ fn accesses(program: &Program, step: &Step) -> Vec<(BufferId, At, Kind)> {
     match step {
         Step::Put { to, .. } | Step::Clear(to) => vec![access(to, Kind::Write)],
         Step::Get { from, .. } => vec![access(from, Kind::Read)],
-        Step::Copy(copy) if copy.vector => vec![access(&copy.to, Kind::Copy(0))],
+        Step::Copy(copy) if copy.asynchronous => vec![access(&copy.to, Kind::Copy(0))],
         Step::Copy(copy) => vec![access(&copy.to, Kind::Write)],
         Step::Dot(dot) => {
             let b = access(&dot.b, Kind::Read);

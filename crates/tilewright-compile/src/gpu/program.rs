@@ -317,8 +317,10 @@ pub struct Copy {
     pub extents: [u32; 2],
     /// The element for a row and column.
     pub address: Address,
-    /// Whether rows go by 16 bytes, asynchronously.
+    /// Whether rows go by 16 bytes.
     pub vector: bool,
+    /// Whether the copy is only started here, and done when its group was waited for.
+    pub asynchronous: bool,
 }
 
 /// `sum += a · b`.

@@ -47,7 +47,13 @@ fn get(buffer: u32) -> Step {
 }
 
 fn copy(to: Slot) -> Step {
-    Step::Copy(Copy { to, extents: [8, 32], address: address(0, Expr::Int(0), Expr::Row), vector: true })
+    Step::Copy(Copy {
+        to,
+        extents: [8, 32],
+        address: address(0, Expr::Int(0), Expr::Row),
+        vector: true,
+        asynchronous: true,
+    })
 }
 
 fn repeat(counter: u32, body: Vec<Step>) -> Step {

@@ -120,7 +120,7 @@ pub fn attention(dialect: Dialect, elem: Elem, vector: bool) -> Program {
     let copy = |buffer: BufferId, param: u32, at: Option<LocalId>, ahead: u32, first: Expr| {
         let to = Slot { buffer, at, ahead };
         let address = address(param, Expr::Program(1), add(first, Expr::Row));
-        Step::Copy(Copy { to, extents: [64, width], address, vector })
+        Step::Copy(Copy { to, extents: [64, width], address, vector, asynchronous: vector })
     };
     let map = |layout: &Layout, ops: Vec<MapOp>, results: Vec<(u32, FragmentId)>| {
         Step::Map(Map { layout: layout.clone(), ops, results })

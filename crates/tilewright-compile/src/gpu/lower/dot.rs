@@ -1,6 +1,7 @@
 //! Products, and their operands in shared memory.
 
 use super::{Lowered, Lowering};
+use crate::gpu::Dialect;
 use crate::gpu::layout::{Axis, Layout};
 use crate::gpu::place::Home;
 use crate::gpu::program::{BufferId, Copy, Dot, DotOperand, Expr, FragmentId, Slot, Step};
@@ -159,8 +160,9 @@ impl<'k> Lowering<'_, 'k> {
         let whole = (extents[1] * elem.bytes() as u32).is_multiple_of(16);
         let vector = whole && self.has_whole_rows(&address);
         self.flush();
-        self.steps.push(Step::Copy(Copy { to: to.clone(), extents, address, vector }));
-        if vector {
+        let asynchronous = vector && self.places.dialect == Dialect::Cuda;
+        self.steps.push(Step::Copy(Copy { to: to.clone(), extents, address, vector, asynchronous }));
+        if asynchronous {
             self.steps.push(Step::Commit);
             self.pending.insert(to.buffer);
         }
