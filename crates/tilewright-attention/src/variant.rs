@@ -103,9 +103,8 @@ impl Variant {
             cache,
             lse: request.wants_lse(),
             factor: match device.kind {
-                // Nothing is won there.
-                DeviceKind::Cpu | DeviceKind::Interp => Factor::Any,
-                DeviceKind::Cuda | DeviceKind::Metal => Factor::of(checked.scale),
+                DeviceKind::Interp => Factor::Any, // nothing is won there
+                DeviceKind::Cpu | DeviceKind::Cuda | DeviceKind::Metal => Factor::of(checked.scale),
             },
             work,
         };

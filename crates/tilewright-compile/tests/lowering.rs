@@ -1,15 +1,21 @@
 //! What the CPU lowering makes of kernels: where values live, what is packed, what is fused.
 
-use tilewright_compile::cpu::{PackSource, Program, Stats, Step, Target, lower};
+use tilewright_compile::cpu::{MAX_STREAMED, MicroKind, PackSource, Program, Rows, Stats, Step, Target, lower};
 use tilewright_compile::pass;
+use tilewright_ir::Elem;
 use tilewright_ir::text::parse;
 
-const TARGET: Target = Target { panel: 16, block: 1024 };
+/// Its vectors are wider than the rows of these tests, so that products have their right operands packed.
+const TARGET: Target = Target { panel: 16, block: 1024, lanes: 1024 };
 
 fn lowered(text: &str) -> Program {
+    lowered_for(text, TARGET)
+}
+
+fn lowered_for(text: &str, target: Target) -> Program {
     let kernel = parse(text).unwrap_or_else(|e| panic!("{e}"));
     let kernel = pass::run(kernel, None).unwrap_or_else(|e| panic!("{e}"));
-    lower(&kernel, TARGET).expect("small tiles")
+    lower(&kernel, target).expect("small tiles")
 }
 
 /// All steps, nested ones behind the one that holds them.
@@ -88,6 +94,84 @@ const ATTENTION: &str = "kernel attention(q: view<f32, 2>, k: view<f32, 2>, v: v
 fn the_program_of_a_small_attention_kernel() {
     let program = lowered(ATTENTION);
     insta::assert_snapshot!(format!("{program}{}\n", program.stats));
+}
+
+#[test]
+fn few_rows_read_their_right_operands_where_they_lie() {
+    let program = lowered_for(ATTENTION, Target { lanes: 8, ..TARGET });
+    let streamed: Vec<_> = steps(&program)
+        .into_iter()
+        .filter_map(|s| match s {
+            Step::DotRows(dot) => Some((matches!(dot.b, Rows::Stored(PackSource::Window(_))), dot.transposed, dot.m)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(streamed, [(true, true, 4), (true, false, 4)], "{program}");
+    let packed_or_loaded = |s: &Step| matches!(s, Step::Pack(_) | Step::Dot(_) | Step::Decode { .. });
+    assert_eq!(count(&program, packed_or_loaded), 0, "{program}");
+    // Rows of half a vector are packed.
+    let wider = lowered_for(ATTENTION, Target { lanes: 32, ..TARGET });
+    assert_eq!(count(&wider, |s| matches!(s, Step::DotRows(_))), 1, "{wider}");
+}
+
+#[test]
+fn many_rows_have_their_right_operands_packed() {
+    let many = ATTENTION.replace("[4, ", &format!("[{}, ", MAX_STREAMED + 1));
+    let program = lowered_for(&many, Target { lanes: 8, ..TARGET });
+    assert_eq!(count(&program, |s| matches!(s, Step::DotRows(_))), 0, "{program}");
+    assert_eq!(count(&program, |s| matches!(s, Step::Pack(_))), 2, "{program}");
+}
+
+const CODES: &str = "kernel codes(q: view<bf16, 2>, w: view<u32, 2>, scales: view<bf16, 2>, biases: view<bf16, 2>, out o: view<f32, 2>) {
+  %0: i32 = constant value=0.0 elem=i32
+  %a = load %q, %0, %0 shape=[ROWS, 64]
+  %words = load %w, %0, %0 shape=[16, 8]
+  %codes = unpack %words bits=4
+  %grouped = reshape %codes shape=[32, 32]
+  %s1 = load %scales, %0, %0 shape=[16, 2]
+  %s2 = reshape %s1 shape=[32, 1]
+  %b1 = load %biases, %0, %0 shape=[16, 2]
+  %b2 = reshape %b1 shape=[32, 1]
+  %x1 = cast %grouped to=f32
+  %s3 = cast %s2 to=f32
+  %x2 = mul %x1, %s3
+  %x3 = cast %x2 to=bf16
+  %x4 = cast %x3 to=f32
+  %b3 = cast %b2 to=f32
+  %x5 = add %x4, %b3
+  %x6 = cast %x5 to=bf16
+  %b = reshape %x6 shape=[16, 64]
+  %bt = transpose %b
+  %c = dot %a, %bt
+  store %o, %c, %0, %0
+}";
+
+#[test]
+fn codes_are_decoded_in_one_step_or_where_they_are_multiplied() {
+    let is_codes = |rows: &Rows| matches!(rows, Rows::Codes(c) if (c.bits, c.group, c.rounds) == (4, 32, Elem::Bf16));
+    let few = lowered_for(&CODES.replace("ROWS", "4"), Target { lanes: 8, ..TARGET });
+    assert_eq!(count(&few, |s| matches!(s, Step::DotRows(dot) if is_codes(&dot.b) && dot.transposed)), 1, "{few}");
+    assert_eq!(count(&few, |s| matches!(s, Step::Unpack { .. } | Step::Decode { .. } | Step::Pack(_))), 0, "{few}");
+    let many = lowered_for(&CODES.replace("ROWS", "40"), Target { lanes: 8, ..TARGET });
+    let decoded = |s: &Step| matches!(s, Step::Decode { rows, count: 16, columns: 64, .. } if is_codes(rows));
+    assert_eq!(count(&many, decoded), 1, "{many}");
+    assert_eq!(count(&many, |s| matches!(s, Step::Unpack { .. } | Step::DotRows(_))), 0, "{many}");
+    // Rounded once, these are other numbers.
+    let once = CODES.replace("ROWS", "4").replace("cast %x2 to=bf16", "cast %x2 to=f32");
+    let once = lowered_for(&once, Target { lanes: 8, ..TARGET });
+    assert_eq!(count(&once, |s| matches!(s, Step::Unpack { .. })), 1, "{once}");
+}
+
+#[test]
+fn the_weights_of_a_softmax_are_one_op_with_their_sums() {
+    let program = lowered(ATTENTION);
+    let weights = steps(&program).into_iter().filter_map(|s| match s {
+        Step::Vector(v) => {
+            Some(v.ops.iter().filter(|op| matches!(op.kind, MicroKind::Weights { sum: Some(_) })).count())
+        }
+        _ => None,
+    });
+    assert_eq!(weights.sum::<usize>(), 1, "{program}");
 }
 
 #[test]

@@ -5,6 +5,8 @@
 //! plain lanes: it is packed straight from memory, transposed on the way if the product reads it through a transpose. A sum
 //! with a product becomes a product that accumulates.
 
+use super::program::{MAX_STREAMED, Target};
+use super::rows::{CodesOf, Makers};
 use std::collections::{HashMap, HashSet};
 use tilewright_ir::op::{Elementwise, Matmul, Memory, ShapeOp};
 use tilewright_ir::{Inst, Kernel, Op, RegionId, Shape, ValueId};
@@ -48,19 +50,45 @@ pub(super) struct Forms {
     transposes: HashMap<ValueId, ValueId>,
     /// By the result of the sum.
     accumulations: HashMap<ValueId, Accumulation>,
-    /// Results of products that a sum took over.
+    /// Results that no step makes: of products that a sum took over, and of what is read where it lies.
     absorbed: HashSet<ValueId>,
+    /// Numbers that stand as codes, by their root.
+    codes: HashMap<ValueId, CodesOf>,
+    /// Right operands that products read row by row where they lie.
+    streamed: HashMap<ValueId, Streamed>,
+}
+
+/// A right operand that is read row by row where it lies.
+#[derive(Clone, Debug)]
+pub(super) struct Streamed {
+    pub rows: RowsOf,
+    /// Whether its rows are the columns of the operand.
+    pub transposed: bool,
+}
+
+/// What makes the rows of a matrix.
+#[derive(Clone, Debug)]
+pub(super) enum RowsOf {
+    /// A load or gather.
+    Stored(Inst),
+    /// Three of them.
+    Codes(CodesOf),
+}
+
+impl RowsOf {
+    /// The loads and gathers.
+    fn parts(&self) -> &[Inst] {
+        match self {
+            RowsOf::Stored(inst) => std::slice::from_ref(inst),
+            RowsOf::Codes(codes) => &codes.parts,
+        }
+    }
 }
 
 impl Forms {
-    pub fn new(kernel: &Kernel) -> Forms {
+    pub fn new(kernel: &Kernel, target: Target) -> Forms {
         let mut forms = Forms::default();
-        let mut uses: HashMap<ValueId, usize> = HashMap::new();
-        for region in &kernel.regions {
-            for value in region.insts.iter().flat_map(|i| &i.operands).chain(&region.yields) {
-                *uses.entry(*value).or_default() += 1;
-            }
-        }
+        let uses = uses(kernel);
         for region in 0..kernel.regions.len() {
             forms.find_accumulations(kernel, RegionId(region as u32), &uses);
         }
@@ -101,11 +129,17 @@ impl Forms {
             let yields: Vec<ValueId> = region.yields.iter().map(|&v| forms.root(v)).collect();
             forms.plain.extend(yields);
         }
-        for inst in insts() {
+        let makers: Vec<Makers<'_>> =
+            (0..kernel.regions.len()).map(|region| Makers::new(kernel, &uses, RegionId(region as u32))).collect();
+        let in_regions = kernel.regions.iter().enumerate().flat_map(|(at, r)| r.insts.iter().map(move |i| (at, i)));
+        for (region, inst) in in_regions {
             if let (Op::Matmul(Matmul::Dot), &[a, b]) = (&inst.op, &inst.operands[..]) {
                 forms.plain.insert(forms.root(a));
                 let form = forms.packed(b);
                 let (root, shape) = (forms.root(form.value()), kernel.ty(form.value()).shape());
+                if forms.stream(kernel, &makers[region], inst, target) {
+                    continue;
+                }
                 let packs = forms.packs.entry(root).or_default();
                 if !packs.contains(&form) {
                     packs.push(form);
@@ -126,6 +160,55 @@ impl Forms {
             forms.plain.extend(sources);
             if forms.plain.len() == before {
                 return forms;
+            }
+        }
+    }
+
+    /// Has the right operand of a product read where it lies, if it can be and packing it would cost more; else finds its
+    /// codes, if it stands as codes.
+    fn stream(&mut self, kernel: &Kernel, makers: &Makers<'_>, dot: &Inst, target: Target) -> bool {
+        let (a, b) = (dot.operands[0], dot.operands[1]);
+        let (matrix, transposed) = match self.transposes.get(&b) {
+            Some(&source) => (source, true),
+            None => (b, false),
+        };
+        let root = self.root(matrix);
+        let extents =
+            |value: ValueId| kernel.ty(value).shape().map(|s| [s.extent(0).unwrap_or(1), s.extent(1).unwrap_or(1)]);
+        let (Some([m, _]), Some([rows, width])) = (extents(a), extents(matrix)) else { return false };
+        let codes = makers.codes(root, width);
+        if let Some(codes) = &codes {
+            self.absorbed.extend(&codes.inner);
+        }
+        let stored = || {
+            let inst = makers.single(root)?;
+            let in_rows = match &inst.op {
+                Op::Memory(Memory::Load { shape }) => shape.rank() >= 2 && last_extent(*shape) == Some(width),
+                Op::Memory(Memory::Gather { axis, shape }) => {
+                    usize::from(*axis) + 1 < shape.rank() && last_extent(*shape) == Some(width)
+                }
+                _ => false,
+            };
+            (in_rows && kernel.ty(root).elem().is_float()).then(|| RowsOf::Stored(inst.clone()))
+        };
+        // Every name on the way is read once.
+        let mut names = vec![b];
+        let mut name = b;
+        while let Some(&source) = self.transposes.get(&name).or_else(|| self.reshapes.get(&name)) {
+            names.push(source);
+            name = source;
+        }
+        let once = names.iter().all(|&name| makers.single(name).is_some());
+        let fits = m <= MAX_STREAMED as usize && rows > 0 && width.is_multiple_of(target.lanes as usize) && width > 0;
+        match codes.clone().map(RowsOf::Codes).or_else(stored).filter(|_| once && fits) {
+            Some(rows) => {
+                self.absorbed.insert(root);
+                self.streamed.insert(b, Streamed { rows, transposed });
+                true
+            }
+            None => {
+                self.codes.extend(codes.map(|codes| (root, codes)));
+                false
             }
         }
     }
@@ -180,6 +263,29 @@ impl Forms {
         })
     }
 
+    /// The codes that a root stands as.
+    pub fn codes(&self, root: ValueId) -> Option<&CodesOf> {
+        self.codes.get(&root)
+    }
+
+    /// How a product reads its right operand, where that is not packed.
+    pub fn streamed(&self, b: ValueId) -> Option<&Streamed> {
+        self.streamed.get(&b)
+    }
+
+    /// The numbers that loads and gathers are asked for with: origins and indices.
+    fn asked<'f>(&'f self, parts: &'f [Inst]) -> impl Iterator<Item = Form> + 'f {
+        parts.iter().flat_map(|part| &part.operands[1..]).map(|&v| Form::Plain(self.root(v)))
+    }
+
+    /// What a product reads of its right operand.
+    fn right(&self, b: ValueId) -> Vec<Form> {
+        match self.streamed.get(&b) {
+            Some(streamed) => self.asked(streamed.rows.parts()).collect(),
+            None => vec![self.packed(b)],
+        }
+    }
+
     /// The packed form that stands for the right operand `b` of a product.
     pub fn packed(&self, b: ValueId) -> Form {
         match self.transposes.get(&b) {
@@ -200,13 +306,27 @@ impl Forms {
             return Vec::new();
         }
         if let Some(sum) = inst.results.first().and_then(|&r| self.accumulation(r)) {
-            return vec![plain(sum.addend), plain(sum.a), self.packed(sum.b)];
+            return [plain(sum.addend), plain(sum.a)].into_iter().chain(self.right(sum.b)).collect();
         }
         if let (Op::Matmul(Matmul::Dot), &[a, b]) = (&inst.op, &inst.operands[..]) {
-            return vec![plain(a), self.packed(b)];
+            return [plain(a)].into_iter().chain(self.right(b)).collect();
+        }
+        if let Some(codes) = inst.results.first().and_then(|r| self.codes.get(r)) {
+            return self.asked(&codes.parts).collect();
         }
         inst.operands.iter().map(|&v| plain(v)).collect()
     }
+}
+
+/// How often each value is read, yields included.
+pub(super) fn uses(kernel: &Kernel) -> HashMap<ValueId, usize> {
+    let mut uses = HashMap::new();
+    for region in &kernel.regions {
+        for value in region.insts.iter().flat_map(|i| &i.operands).chain(&region.yields) {
+            *uses.entry(*value).or_default() += 1;
+        }
+    }
+    uses
 }
 
 fn last_extent(shape: Shape) -> Option<usize> {

@@ -7,7 +7,9 @@
 //!
 //! - `program`: the data that the device executes, and `print`, its text
 //! - `forms`: which values are needed as plain lanes and which as packed panels
+//! - `rows`: which right operands of products are read where they lie, or decoded
 //! - `units`: which instructions run together, in which order
+//! - `weights`: what of a fused loop is the weights of a softmax
 //! - `lower` and `vector`: where each value lives, the steps, and the micro-ops of a fused loop
 
 mod arena;
@@ -15,8 +17,10 @@ mod forms;
 mod lower;
 mod print;
 mod program;
+mod rows;
 mod units;
 mod vector;
+mod weights;
 
 pub use lower::{MAX_LANES, TooLarge, lane_bits, lower};
 pub use program::*;

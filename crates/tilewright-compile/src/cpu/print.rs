@@ -47,17 +47,16 @@ fn block(f: &mut fmt::Formatter<'_>, steps: &[Step], depth: usize) -> fmt::Resul
             }
             Step::Pack(Pack { source, transposed, k, n, dst }) => {
                 let how = if *transposed { " transposed" } else { "" };
-                match source {
-                    PackSource::Window(window) => writeln!(f, "@{dst} = pack [{k}, {n}]{how} {window}")?,
-                    PackSource::Gather { window, axis, indices } => {
-                        writeln!(f, "@{dst} = pack [{k}, {n}]{how} gather {window} axis {axis} at @{indices}")?
-                    }
-                    PackSource::Lanes(src) => writeln!(f, "@{dst} = pack [{k}, {n}]{how} @{src}")?,
-                }
+                writeln!(f, "@{dst} = pack [{k}, {n}]{how} {source}")?
             }
             Step::Dot(Dot { a, b, c, m, n, k, accumulate }) => {
                 writeln!(f, "@{c} {} dot [{m}, {k}] x [{k}, {n}] @{a} @{b}", if *accumulate { "+=" } else { "=" })?
             }
+            Step::DotRows(DotRows { a, b, transposed, c, m, n, k, accumulate, .. }) => {
+                let (add, turned) = (if *accumulate { "+" } else { "" }, if *transposed { " transposed" } else { "" });
+                writeln!(f, "@{c} {add}= dot [{m}, {k}] x [{k}, {n}] @{a}{turned} {b}")?
+            }
+            Step::Decode { rows, count, columns, dst } => writeln!(f, "@{dst} = decode [{count}, {columns}] {rows}")?,
             Step::Transpose { src, dst, outer, rows, cols } => {
                 writeln!(f, "@{dst} = transpose [{outer}, {rows}, {cols}] @{src}")?
             }
@@ -84,6 +83,27 @@ fn block(f: &mut fmt::Formatter<'_>, steps: &[Step], depth: usize) -> fmt::Resul
     Ok(())
 }
 
+impl fmt::Display for PackSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PackSource::Window(window) => write!(f, "{window}"),
+            PackSource::Gather { window, axis, indices } => write!(f, "gather {window} axis {axis} at @{indices}"),
+            PackSource::Lanes(src) => write!(f, "@{src}"),
+        }
+    }
+}
+
+impl fmt::Display for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Rows::Stored(source) => write!(f, "{source}"),
+            Rows::Codes(Codes { words, scales, biases, bits, group, rounds }) => {
+                write!(f, "{rounds} from {bits} bits {words}, scales {scales}, biases {biases}, groups of {group}")
+            }
+        }
+    }
+}
+
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let origins: Vec<String> = self.origins.iter().map(|o| format!("@{o}")).collect();
@@ -100,12 +120,15 @@ impl fmt::Display for MicroOp {
             MicroKind::Copy => "copy".to_string(),
             MicroKind::IotaRow { .. } => "iota rows".to_string(),
             MicroKind::IotaCol => "iota cols".to_string(),
+            MicroKind::Weights { sum: None } => "weights".to_string(),
+            MicroKind::Weights { sum: Some(sum) } => format!("weights, sum {sum},"),
             MicroKind::Reduce { op, .. } => format!("{op:?}").split(' ').next().unwrap_or_default().to_lowercase(),
         };
         let count = match &self.kind {
             MicroKind::Map { op, .. } => Op::from(op.clone()).signature().operands.len(),
             MicroKind::Cast { .. } | MicroKind::Bitcast { .. } | MicroKind::Copy | MicroKind::Reduce { .. } => 1,
             MicroKind::IotaRow { .. } | MicroKind::IotaCol => 0,
+            MicroKind::Weights { .. } => 3,
         };
         let operands: Vec<String> = self.src.iter().take(count).map(|s| s.place.to_string()).collect();
         write!(

@@ -15,7 +15,15 @@ pub struct Target {
     pub panel: u32,
     /// Lanes of one block register of a fused loop; a few of them should fit the first-level cache.
     pub block: u32,
+    /// Lanes of a vector register.
+    pub lanes: u32,
 }
+
+/// The most rows of a left operand whose product reads the right one row by row where it lies: packing it first costs as much
+/// as so few rows.
+pub const MAX_STREAMED: u32 = 8;
+/// Rows of a right operand that are read at a time.
+pub const ROWS_AT_ONCE: u32 = 16;
 
 /// How the bits of a lane are to be understood.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -106,6 +114,10 @@ pub enum Step {
     Pack(Pack),
     /// A product.
     Dot(Dot),
+    /// A product whose right operand is read row by row where it lies.
+    DotRows(DotRows),
+    /// Numbers that codes stand for, `[rows, columns]`.
+    Decode { rows: Rows, count: u32, columns: u32, dst: LaneIndex },
     /// `[outer, rows, cols]` to `[outer, cols, rows]`.
     Transpose { src: LaneIndex, dst: LaneIndex, outer: u32, rows: u32, cols: u32 },
     /// `[outer, extent, inner]` to `[outer, 1, inner]`.
@@ -143,6 +155,55 @@ pub enum PackSource {
     Gather { window: Window, axis: u8, indices: LaneIndex },
     /// From lanes, row-major.
     Lanes(LaneIndex),
+}
+
+/// Rows of a matrix that are read one after the other.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Rows {
+    /// Numbers as they are stored, not from lanes.
+    Stored(PackSource),
+    /// Codes.
+    Codes(Codes),
+}
+
+/// Where codes of a matrix lie, none of it in lanes. A code stands for `T(T(scale * code) + bias)`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Codes {
+    /// Rows of words, the first code of a word in its lowest bits.
+    pub words: PackSource,
+    /// Rows of scales.
+    pub scales: PackSource,
+    /// Rows of biases.
+    pub biases: PackSource,
+    /// Bits of a code: 4 or 8.
+    pub bits: u8,
+    /// Neighbours in a row that share a scale, a multiple of [`ROWS_AT_ONCE`].
+    pub group: u32,
+    /// The type T.
+    pub rounds: Elem,
+}
+
+/// `c = a b` or `c += a b`, f32, for few rows of `a`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct DotRows {
+    /// `[m, k]`, row-major.
+    pub a: LaneIndex,
+    /// `[k, n]`, or `[n, k]` when transposed.
+    pub b: Rows,
+    /// Whether `b` holds the transpose.
+    pub transposed: bool,
+    /// `[m, n]`, row-major.
+    pub c: LaneIndex,
+    /// Rows of the result, at most [`MAX_STREAMED`].
+    pub m: u32,
+    /// Columns of the result.
+    pub n: u32,
+    /// The contracted extent.
+    pub k: u32,
+    /// Whether `c` is added to.
+    pub accumulate: bool,
+    /// Room for [`ROWS_AT_ONCE`] rows of `b`.
+    pub scratch: LaneIndex,
 }
 
 /// A `[k, n]` matrix into panels of [`Target::panel`] columns, each `[k, panel]`, zero past `n`.
@@ -221,6 +282,9 @@ pub enum MicroKind {
     IotaRow { divide: u32, modulo: u32 },
     /// The coordinate along the columns.
     IotaCol,
+    /// `exp2(src0 * src1 - src2)`, rounded once before the exponent, of a full operand, one lane and a lane a row; and the
+    /// sum of each row, where it is wanted: the weights of a softmax.
+    Weights { sum: Option<Place> },
     /// A whole row folded to one lane; `wrap` as for `Map`.
     Reduce { op: Reduce, lane: Lane, wrap: Option<Elem> },
 }

@@ -70,7 +70,7 @@ fn way(kernel: &Kernel, forms: &Forms, inst: &Inst) -> Way {
     if forms.is_virtual(inst) {
         return Way::Nothing;
     }
-    if inst.results.first().is_some_and(|&r| forms.accumulation(r).is_some()) {
+    if inst.results.first().is_some_and(|&r| forms.accumulation(r).is_some() || forms.codes(r).is_some()) {
         return Way::Alone;
     }
     let result = inst.results.first().and_then(|&r| kernel.ty(r).shape());

@@ -4,6 +4,7 @@ use super::forms::Form;
 use super::lower::Lowering;
 use super::program::{Extent, Lane, LaneIndex, MicroKind, MicroOp, Operand, Place, VectorLoop};
 use super::units::Domain;
+use super::weights::{Piece, Weights, pieces};
 use std::collections::HashMap;
 use tilewright_ir::op::{Elementwise, ShapeOp};
 use tilewright_ir::{Elem, Inst, Op, Shape, ValueId};
@@ -22,7 +23,7 @@ impl Extent {
 
 impl Domain {
     /// The smallest domain of a group.
-    pub(super) fn of_group(lowering: &Lowering<'_>, insts: &[&Inst]) -> Domain {
+    fn of_group(lowering: &Lowering<'_>, insts: &[&Inst]) -> Domain {
         let shapes = insts
             .iter()
             .flat_map(|i| i.operands.iter().chain(&i.results))
@@ -59,7 +60,12 @@ pub(super) struct Fusion<'f> {
     pub repeated: Vec<(ValueId, LaneIndex)>,
 }
 
-impl Fusion<'_> {
+impl<'f> Fusion<'f> {
+    /// A loop over the smallest domain of these.
+    pub fn of(lowering: &Lowering<'_>, insts: &'f [&'f Inst]) -> Fusion<'f> {
+        Fusion { domain: Domain::of_group(lowering, insts), insts, repeated: Vec::new() }
+    }
+
     pub fn extent(&self, lowering: &Lowering<'_>, value: ValueId) -> Extent {
         Extent::of(lowering.kernel.ty(value).shape().unwrap_or(Shape::SCALAR), self.domain)
     }
@@ -77,13 +83,14 @@ impl Fusion<'_> {
         for (&value, &offset) in outputs {
             places.insert(value, self.buffer(self.extent(lowering, value), offset));
         }
+        let pieces = pieces(lowering, self);
         let mut last_use: HashMap<ValueId, usize> = HashMap::new();
-        for (at, inst) in self.insts.iter().enumerate() {
-            last_use.extend(inst.operands.iter().map(|&v| (lowering.root(v), at)));
+        for (at, piece) in pieces.iter().enumerate() {
+            last_use.extend(piece.operands().into_iter().map(|v| (lowering.root(v), at)));
         }
         // What every block shares comes first: a lane given back by a block register would be overwritten by the next block.
         let mut taken: Vec<(LaneIndex, u64)> = Vec::new();
-        for &value in self.insts.iter().flat_map(|i| &i.results) {
+        for value in pieces.iter().flat_map(Piece::results) {
             let extent = self.extent(lowering, value);
             if matches!(extent, Extent::Col | Extent::One) && !places.contains_key(&value) {
                 let lanes = self.domain.lanes(extent, block_rows);
@@ -94,15 +101,15 @@ impl Fusion<'_> {
         }
         let mut registers: HashMap<ValueId, (LaneIndex, u64)> = HashMap::new();
         let mut ops = Vec::new();
-        for (at, inst) in self.insts.iter().enumerate() {
-            let result = inst.results[0]; // every fusable op has one result
-            let extent = self.extent(lowering, result);
-            let dst = *places.entry(result).or_insert_with(|| {
-                let lanes = self.domain.lanes(extent, block_rows);
-                let offset = lowering.arena.take(lanes);
-                registers.insert(result, (offset, lanes));
-                Place { offset, row_stride: 0 }
-            });
+        for (at, piece) in pieces.iter().enumerate() {
+            for result in piece.results() {
+                places.entry(result).or_insert_with(|| {
+                    let lanes = self.domain.lanes(self.extent(lowering, result), block_rows);
+                    let offset = lowering.arena.take(lanes);
+                    registers.insert(result, (offset, lanes));
+                    Place { offset, row_stride: 0 }
+                });
+            }
             let operand = |value: ValueId| {
                 if let Some(&(_, offset)) = self.repeated.iter().find(|(v, _)| *v == value) {
                     return Operand { place: self.buffer(Extent::Full, offset), extent: Extent::Full };
@@ -112,18 +119,28 @@ impl Fusion<'_> {
                 let place = place.unwrap_or_else(|| self.buffer(extent, lowering.lanes_of(Form::Plain(root))));
                 Operand { place, extent }
             };
-            let operands: Vec<Operand> = inst.operands.iter().map(|&v| operand(v)).collect();
-            let first = operands.first().copied().unwrap_or(Operand { place: dst, extent });
-            let get = |i: usize| operands.get(i).copied().unwrap_or(first);
-            ops.push(MicroOp {
-                kind: self.kind(lowering, inst, first.extent),
-                extent,
-                dst,
-                src: [first, get(1), get(2)],
+            ops.push(match piece {
+                Piece::Inst(inst) => {
+                    let result = inst.results[0]; // every fusable op has one result
+                    let (extent, dst) = (self.extent(lowering, result), places[&result]);
+                    let operands: Vec<Operand> = inst.operands.iter().map(|&v| operand(v)).collect();
+                    let first = operands.first().copied().unwrap_or(Operand { place: dst, extent });
+                    let get = |i: usize| operands.get(i).copied().unwrap_or(first);
+                    MicroOp { kind: self.kind(lowering, inst, first.extent), extent, dst, src: [first, get(1), get(2)] }
+                }
+                Piece::Weights(Weights { x, scale, shift, result, sum }) => {
+                    let one = Operand { place: self.buffer(Extent::One, lowering.one), extent: Extent::One };
+                    MicroOp {
+                        kind: MicroKind::Weights { sum: sum.map(|sum| places[&sum]) },
+                        extent: Extent::Full,
+                        dst: places[result],
+                        src: [operand(*x), scale.map_or(one, operand), operand(*shift)],
+                    }
+                }
             });
-            for value in inst.operands.iter().chain([&result]) {
-                let value = lowering.root(*value);
-                if last_use.get(&value).copied().unwrap_or(at) == at
+            for value in piece.operands().into_iter().chain(piece.results()) {
+                let value = lowering.root(value);
+                if last_use.get(&value).copied().unwrap_or(at) <= at
                     && let Some((offset, lanes)) = registers.remove(&value)
                 {
                     lowering.arena.give(offset, lanes);

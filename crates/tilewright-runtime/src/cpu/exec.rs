@@ -2,8 +2,9 @@
 
 use super::isa::Kernels;
 use super::memory::{self, Place, View};
+use super::rows::{self, Codes, Reader};
 use crate::device::Grid;
-use tilewright_compile::cpu::{Lane, LaneIndex, Pack, PackSource, Program, Step, ViewIndex, Window};
+use tilewright_compile::cpu::{Lane, LaneIndex, Pack, PackSource, Program, Rows, Step, ViewIndex, Window};
 use tilewright_ir::op::Reduce;
 use tilewright_ir::{Elem, MAX_TILE_RANK};
 
@@ -124,6 +125,14 @@ impl Thread<'_> {
             Step::Pack(pack) => self.pack(pack),
             // SAFETY: as above.
             Step::Dot(dot) => unsafe { (kernels.dot)(dot, self.lanes) },
+            Step::DotRows(dot) => {
+                // SAFETY: as above; the rows are as wide as the lowering says.
+                self.reader(&dot.b, |rows| unsafe { (kernels.dot_rows)(dot, rows, self.lanes) });
+            }
+            Step::Decode { rows, count, columns, dst } => {
+                // SAFETY: as above.
+                self.reader(rows, |rows| unsafe { (kernels.decode)(rows, *count, *columns, self.lane(*dst).cast()) });
+            }
             Step::Transpose { src, dst, outer, rows, cols } => {
                 self.transpose(*src, *dst, [*outer, *rows, *cols].map(|x| x as usize));
             }
@@ -168,29 +177,63 @@ impl Thread<'_> {
     }
 
     fn window(&self, window: &Window, indices: Option<(usize, *const u32)>, f: impl FnOnce(&Place<'_>)) {
+        f(&self.place(window, indices));
+    }
+
+    fn place(&self, window: &Window, indices: Option<(usize, *const u32)>) -> Place<'_> {
         let origins = self.origins(window);
         let view = &self.views[window.view as usize];
-        f(&Place::new(view, &origins[..window.origins.len()], &window.extents, indices));
+        Place::new(view, &origins[..window.origins.len()], &window.extents, indices)
+    }
+
+    /// Where rows are in memory; lanes have no place there.
+    fn stored(&self, source: &PackSource) -> Option<Place<'_>> {
+        match source {
+            PackSource::Window(window) => Some(self.place(window, None)),
+            PackSource::Gather { window, axis, indices } => {
+                Some(self.place(window, Some((*axis as usize, self.lane(*indices).cast_const()))))
+            }
+            PackSource::Lanes(_) => None,
+        }
+    }
+
+    fn reader(&self, rows: &Rows, f: impl FnOnce(&Reader<'_>)) {
+        let reader = match rows {
+            Rows::Stored(source) => self.stored(source).map(|place| Reader::Stored(rows::Rows::new(place))),
+            Rows::Codes(codes) => {
+                let [words, scales, biases] =
+                    [&codes.words, &codes.scales, &codes.biases].map(|part| self.stored(part).map(rows::Rows::new));
+                words.zip(scales).zip(biases).map(|((words, scales), biases)| {
+                    Reader::Codes(Codes {
+                        words,
+                        scales,
+                        biases,
+                        bits: codes.bits,
+                        group: codes.group as usize,
+                        rounds: codes.rounds,
+                    })
+                })
+            }
+        };
+        if let Some(reader) = reader {
+            f(&reader); // the lowering makes none of lanes
+        }
     }
 
     fn pack(&self, pack: &Pack) {
         let Pack { source, transposed, k, n, dst } = pack;
         let (rows, cols) = if *transposed { (*n, *k) } else { (*k, *n) };
         let kernels = self.launch.kernels;
-        let run = |source: &Place<'_>| {
-            let run = if *transposed { kernels.pack_transposed } else { kernels.pack_rows };
-            // SAFETY: these kernels are for this processor; the lowering made room for the panels, and gave the indices
-            // their lanes.
-            unsafe { run(source, self.lane(*dst).cast(), *k, *n, kernels.target.panel) }
-        };
-        match source {
-            PackSource::Window(window) => self.window(window, None, run),
-            PackSource::Gather { window, axis, indices } => {
-                self.window(window, Some((*axis as usize, self.lane(*indices).cast_const())), run);
-            }
-            PackSource::Lanes(lanes) => {
+        let run = if *transposed { kernels.pack_transposed } else { kernels.pack_rows };
+        // SAFETY: these kernels are for this processor; the lowering made room for the panels, and gave the indices their
+        // lanes.
+        let run = |source: &Place<'_>| unsafe { run(source, self.lane(*dst).cast(), *k, *n, kernels.target.panel) };
+        match (self.stored(source), source) {
+            (Some(place), _) => run(&place),
+            (None, PackSource::Lanes(lanes)) => {
                 run(&Place::new(&View::of_lanes(self.lane(*lanes), rows, cols), &[0, 0], &[rows, cols], None));
             }
+            (None, PackSource::Window(_) | PackSource::Gather { .. }) => {} // these have a place
         }
     }
 

@@ -6,10 +6,12 @@
 use super::gemm;
 use super::memory::{self, Place};
 use super::pack;
+use super::rows::Reader;
 use super::simd::{self, Simd};
+use super::stream;
 use super::unpack;
 use super::vector;
-use tilewright_compile::cpu::{Dot, Target, VectorLoop};
+use tilewright_compile::cpu::{Dot, DotRows, Target, VectorLoop};
 
 /// A set of vector instructions that the CPU device was compiled for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,6 +81,9 @@ pub(super) struct Kernels {
     pub target: Target,
     pub vector: unsafe fn(&VectorLoop, *mut u32),
     pub dot: unsafe fn(&Dot, *mut u32),
+    pub dot_rows: unsafe fn(&DotRows, &Reader<'_>, *mut u32),
+    /// All rows of a reader, so many of this width.
+    pub decode: unsafe fn(&Reader<'_>, u32, u32, *mut f32),
     pub load: unsafe fn(&Place<'_>, *mut u32),
     pub pack_rows: unsafe fn(&Place<'_>, *mut f32, u32, u32, u32),
     pub pack_transposed: unsafe fn(&Place<'_>, *mut f32, u32, u32, u32),
@@ -89,7 +94,7 @@ pub(super) struct Kernels {
 
 /// Compiles the numeric code for one instruction set: a module with its table.
 macro_rules! kernels {
-    ($isa:ident, $simd:ty, $fma:literal, panel $panel:literal, block $block:literal, features [$($feature:tt),*]) => {
+    ($isa:ident, $simd:ty, panel $panel:literal, block $block:literal, features [$($feature:tt),*]) => {
         mod $isa {
             use super::*;
 
@@ -101,9 +106,11 @@ macro_rules! kernels {
             }
 
             pub static KERNELS: Kernels = Kernels {
-                target: Target { panel: $panel, block: $block },
+                target: Target { panel: $panel, block: $block, lanes: <$simd>::LANES as u32 },
                 vector: run_vector,
                 dot: run_dot,
+                dot_rows,
+                decode,
                 load,
                 pack_rows,
                 pack_transposed,
@@ -114,13 +121,25 @@ macro_rules! kernels {
             $(#[target_feature(enable = $feature)])*
             unsafe fn run_vector(vector: &VectorLoop, arena: *mut u32) {
                 // SAFETY: the caller's promise.
-                unsafe { vector::run::<$fma>(vector, arena) }
+                unsafe { vector::run::<$simd>(vector, arena) }
             }
 
             $(#[target_feature(enable = $feature)])*
             unsafe fn run_dot(dot: &Dot, arena: *mut u32) {
                 // SAFETY: the caller's promise.
                 unsafe { gemm::run::<$simd>(dot, arena) }
+            }
+
+            $(#[target_feature(enable = $feature)])*
+            unsafe fn dot_rows(dot: &DotRows, rows: &Reader<'_>, arena: *mut u32) {
+                // SAFETY: the caller's promise.
+                unsafe { stream::run::<$simd>(dot, rows, arena) }
+            }
+
+            $(#[target_feature(enable = $feature)])*
+            unsafe fn decode(rows: &Reader<'_>, count: u32, columns: u32, dst: *mut f32) {
+                // SAFETY: the caller's promise.
+                unsafe { rows.decode::<$simd>(count as usize, columns as usize, dst) }
             }
 
             $(#[target_feature(enable = $feature)])*
@@ -157,9 +176,9 @@ macro_rules! kernels {
 }
 
 #[cfg(target_arch = "x86_64")]
-kernels!(avx512, simd::Avx512, true, panel 32, block 1024, features ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c"]);
+kernels!(avx512, simd::Avx512, panel 32, block 1024, features ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c"]);
 #[cfg(target_arch = "x86_64")]
-kernels!(avx2, simd::Avx2, true, panel 16, block 1024, features ["avx2", "fma", "f16c"]);
+kernels!(avx2, simd::Avx2, panel 16, block 1024, features ["avx2", "fma", "f16c"]);
 #[cfg(target_arch = "aarch64")]
-kernels!(neon, simd::Neon, true, panel 16, block 1024, features ["neon"]);
-kernels!(portable, simd::Portable, false, panel 16, block 1024, features []);
+kernels!(neon, simd::Neon, panel 16, block 1024, features ["neon"]);
+kernels!(portable, simd::Portable, panel 16, block 1024, features []);

@@ -15,21 +15,41 @@ const ROUND: f32 = 12_582_912.0;
 /// 2^n is multiplied in two halves so that subnormal results and infinity come out.
 #[inline(always)]
 pub(super) fn exp2<const FMA: bool>(x: f32) -> f32 {
-    // Outside of this range the result is 0 or infinity. NaN passes both comparisons.
-    let x = if x < -151.0 { -151.0 } else { x };
-    let x = if x > 129.0 { 129.0 } else { x };
+    // NaN passes both comparisons.
+    let [low, high] = EXP2_RANGE;
+    let x = if x < low { low } else { x };
+    let x = if x > high { high } else { x };
     let shifted = x + ROUND;
     let n = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
     let f = x - (shifted - ROUND);
-    let mut p = fma::<FMA>(f, 1.535_336_2e-4, 1.339_887_4e-3);
-    p = fma::<FMA>(f, p, 9.618_437e-3);
-    p = fma::<FMA>(f, p, 5.550_332_5e-2);
-    p = fma::<FMA>(f, p, 2.402_264_8e-1);
-    p = fma::<FMA>(f, p, 6.931_472e-1);
-    p = fma::<FMA>(f, p, 1.0);
+    let [first, rest @ ..] = EXP2;
+    let p = rest.iter().fold(first, |p, &c| fma::<FMA>(f, p, c));
     let half = n >> 1;
     p * power(half) * power(n.wrapping_sub(half))
 }
+
+/// Each function again, where it is a trait's constant that says whether there is a fused multiply-add.
+macro_rules! either {
+    ($($name:ident = $function:ident;)*) => {$(
+        #[inline(always)]
+        pub(super) fn $name(fma: bool, x: f32) -> f32 {
+            if fma { $function::<true>(x) } else { $function::<false>(x) }
+        }
+    )*};
+}
+either! {
+    exp2_either = exp2;
+    tanh_either = tanh;
+    round_either = round;
+    trunc_either = trunc;
+}
+
+/// Outside of this range the result of [`exp2`] is 0 or infinity.
+pub(super) const EXP2_RANGE: [f32; 2] = [-151.0, 129.0];
+
+/// The polynomial of 2^f for `|f| <= 1/2`, highest power first.
+pub(super) const EXP2: [f32; 7] =
+    [1.535_336_2e-4, 1.339_887_4e-3, 9.618_437e-3, 5.550_332_5e-2, 2.402_264_8e-1, 6.931_472e-1, 1.0];
 
 /// 2 to the power of `n`, for n from -126 to 127.
 #[inline(always)]

@@ -177,17 +177,40 @@ impl<'v> Place<'v> {
         let [planes, rows, _] = self.extents;
         let bytes = self.view.elem.bytes() as isize;
         let (mut plane, mut row) = (first / rows.max(1), first % rows.max(1));
-        std::array::from_fn(|_| {
-            if plane >= planes || self.view.base.is_null() {
-                return std::ptr::null_mut();
+        let mut out = [std::ptr::null_mut(); N];
+        let mut at = 0;
+        while at < N && plane < planes && !self.view.base.is_null() {
+            // SAFETY: the caller's promise; the plane and its rows exist.
+            let base = unsafe { self.coordinate(0, plane) };
+            let run = (rows - row).min(N - at);
+            for (i, to) in out[at..at + run].iter_mut().enumerate() {
+                // SAFETY: as above.
+                if let Some((p, r)) = base.zip(unsafe { self.coordinate(1, row + i) }) {
+                    *to = self.view.base.wrapping_offset((p + r) * bytes);
+                }
             }
-            // SAFETY: the caller's promise; the plane and the row exist.
-            let place = unsafe { self.coordinate(0, plane).zip(self.coordinate(1, row)) };
-            row += 1;
-            if row == rows {
-                (plane, row) = (plane + 1, 0);
-            }
-            place.map_or(std::ptr::null_mut(), |(p, r)| self.view.base.wrapping_offset((p + r) * bytes))
+            (plane, row, at) = (plane + 1, 0, at + run);
+        }
+        out
+    }
+
+    /// The rows as one strip, where they lie at equal distances: one plane, not taken at indices.
+    #[inline(always)]
+    pub fn strip(&self) -> Option<Strip> {
+        let axis = 1usize.checked_sub(self.missing)?;
+        if self.extents[0] != 1 || self.indices.is_some() || self.view.base.is_null() {
+            return None;
+        }
+        // SAFETY: nothing is taken at indices.
+        let plane = unsafe { self.coordinate(0, 0) }?;
+        let (origin, view) = (i64::from(self.origins[1]), self.view);
+        let bytes = view.elem.bytes() as isize;
+        let inside = |bound: i32| (i64::from(bound) - origin).clamp(0, self.extents[1] as i64) as usize;
+        Some(Strip {
+            start: view.base.wrapping_offset((plane + origin as isize * view.stride[axis]) * bytes),
+            step: view.stride[axis] * bytes,
+            first: inside(view.first[axis]),
+            last: inside(view.last[axis]),
         })
     }
 
@@ -238,6 +261,29 @@ impl<'v> Place<'v> {
                 None => f(row, from, 1, 1), // a view without axes
             });
         }
+    }
+}
+
+/// Rows at equal distances.
+#[derive(Clone, Copy)]
+pub(super) struct Strip {
+    /// Coordinate 0 of the last axis in row 0.
+    start: *mut u8,
+    /// From one row to the next, in bytes.
+    pub step: isize,
+    /// Rows inside the bounds.
+    first: usize,
+    last: usize,
+}
+
+impl Strip {
+    /// As [`Place::some_rows`].
+    #[inline(always)]
+    pub fn some_rows<const N: usize>(&self, first: usize) -> [*mut u8; N] {
+        std::array::from_fn(|i| match first + i {
+            row if row >= self.first && row < self.last => self.start.wrapping_offset(row as isize * self.step),
+            _ => std::ptr::null_mut(),
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 //! - `exec`: walks the steps of one program
 //! - `vector`, `math`: fused elementwise loops
 //! - `gemm`: the register-blocked product
+//! - `stream`: the product of few rows with a matrix that is read where it lies, by `rows`, each a `row` of floats or codes
 //! - `memory`: views, loads, stores
 //! - `pack`: matrices into panels for the product
 //! - `unpack`: words into codes
@@ -15,7 +16,10 @@ mod isa;
 mod math;
 mod memory;
 mod pack;
+mod row;
+mod rows;
 mod simd;
+mod stream;
 mod unpack;
 mod vector;
 

@@ -1,24 +1,114 @@
 //! Vectors of each instruction set: the few operations that loops of plain Rust do not become.
+//!
+//! No intrinsic stands in a closure, nor in a function that is passed on: these are compiled without the instruction set, and
+//! every intrinsic in them becomes a call unless the compiler happens to inline them.
+
+use super::math;
 
 /// Vectors of one instruction set.
 ///
 /// # Safety
-/// Every function needs the instruction set; loads and stores need `LANES` valid floats.
+/// Every function needs the instruction set; loads and stores need `LANES` valid elements.
 pub(super) trait Simd {
     /// One register.
     type Vector: Copy;
+    /// Sixteen numbers to look up.
+    type Table: Copy;
     /// Floats in a register.
     const LANES: usize;
     /// Registers across a panel.
     const ACROSS: usize;
     /// Rows of a register block: `ROWS * ACROSS` accumulators, `ACROSS` operands and one broadcast fill the registers.
     const ROWS: usize;
+    /// Whether there is a fused multiply-add.
+    const FMA: bool;
+    /// Whether products widen rows of 16-bit floats in registers, and whether they decode codes there. Otherwise rows are
+    /// copied first, which keeps the program small.
+    const WIDENS: bool;
+    const DECODES: bool;
 
     unsafe fn splat(x: f32) -> Self::Vector;
     unsafe fn load(from: *const f32) -> Self::Vector;
     unsafe fn store(to: *mut f32, x: Self::Vector);
     /// `a * b + c`.
     unsafe fn fma(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// `b` where it is larger, else `a`: a number in `a` wins over NaN in `b`.
+    unsafe fn larger(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
+    /// `a + b`.
+    #[inline(always)]
+    unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        // SAFETY: the caller has the instruction set.
+        unsafe { Self::fma(Self::splat(1.0), a, b) }
+    }
+
+    /// 2 to the power of each lane, within the bound of [`math::exp2`].
+    #[inline(always)]
+    unsafe fn exp2(x: Self::Vector) -> Self::Vector {
+        // SAFETY: the caller has the instruction set.
+        unsafe { Self::map(x, |x| math::exp2_either(Self::FMA, x)) }
+    }
+
+    /// The sums of the lanes of four vectors.
+    #[inline(always)]
+    unsafe fn sums(x: [Self::Vector; 4]) -> [f32; 4] {
+        // SAFETY: the caller has the instruction set.
+        x.map(|x| unsafe { Self::fold(x, |a, b| a + b) })
+    }
+
+    /// The largest lanes of four vectors without NaN.
+    #[inline(always)]
+    unsafe fn largest(x: [Self::Vector; 4]) -> [f32; 4] {
+        // SAFETY: the caller has the instruction set.
+        x.map(|x| unsafe { Self::fold(x, |a, b| if b > a { b } else { a }) })
+    }
+
+    /// bf16 numbers as f32.
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> Self::Vector {
+        // SAFETY: the caller's promise.
+        unsafe { Self::made(|lane| f32::from_bits(u32::from(from.add(lane).read_unaligned()) << 16)) }
+    }
+
+    /// f16 numbers as f32.
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> Self::Vector {
+        // SAFETY: the caller's promise.
+        unsafe { Self::made(|lane| f32::from_bits(widened_half(from.add(lane).read_unaligned()))) }
+    }
+
+    /// Codes of 8 bits as numbers.
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> Self::Vector {
+        // SAFETY: the caller's promise.
+        unsafe { Self::made(|lane| f32::from(*from.add(lane))) }
+    }
+
+    /// A table of sixteen numbers.
+    unsafe fn table(from: &[f32; 16]) -> Self::Table;
+    /// The entries of a table at codes of 4 bits, the lower half of a byte first: `LANES / 2` bytes.
+    unsafe fn look_up_nibbles(from: *const u8, table: &Self::Table) -> Self::Vector;
+
+    /// `a * b`.
+    #[inline(always)]
+    unsafe fn mul(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        // SAFETY: the caller has the instruction set. Adding -0 changes nothing.
+        unsafe { Self::fma(a, b, Self::splat(-0.0)) }
+    }
+
+    /// The nearest bf16 numbers; NaN whose lower half is not zero may become anything.
+    #[inline(always)]
+    unsafe fn round_bf16(x: Self::Vector) -> Self::Vector {
+        // SAFETY: the caller has the instruction set.
+        unsafe { Self::map(x, math::round_bf16) }
+    }
+
+    /// The nearest f16 numbers.
+    #[inline(always)]
+    unsafe fn round_f16(x: Self::Vector) -> Self::Vector {
+        // SAFETY: the caller has the instruction set.
+        unsafe { Self::map(x, math::round_f16) }
+    }
 
     /// Rows and columns of a square of lanes exchanged.
     #[inline(always)]
@@ -38,6 +128,42 @@ pub(super) trait Simd {
         let _ = at;
     }
 
+    /// A vector of what each lane is given.
+    #[inline(always)]
+    unsafe fn made(f: impl Fn(usize) -> f32) -> Self::Vector {
+        let lanes: [f32; WIDEST] = std::array::from_fn(|lane| if lane < Self::LANES { f(lane) } else { 0.0 });
+        // SAFETY: the caller has the instruction set; a vector has at most as many lanes.
+        unsafe { Self::load(lanes.as_ptr()) }
+    }
+
+    /// Each lane on its own.
+    #[inline(always)]
+    unsafe fn map(x: Self::Vector, f: impl Fn(f32) -> f32) -> Self::Vector {
+        let mut lanes = [0.0f32; WIDEST];
+        // SAFETY: the caller has the instruction set; a vector has at most as many lanes.
+        unsafe {
+            Self::store(lanes.as_mut_ptr(), x);
+            lanes[..Self::LANES].iter_mut().for_each(|x| *x = f(*x));
+            Self::load(lanes.as_ptr())
+        }
+    }
+
+    /// All lanes to one, halves with halves.
+    #[inline(always)]
+    unsafe fn fold(x: Self::Vector, f: impl Fn(f32, f32) -> f32) -> f32 {
+        let mut lanes = [0.0f32; WIDEST];
+        // SAFETY: the caller has the instruction set; a vector has at most as many lanes.
+        unsafe { Self::store(lanes.as_mut_ptr(), x) };
+        let mut width = Self::LANES / 2;
+        while width > 0 {
+            for lane in 0..width {
+                lanes[lane] = f(lanes[lane], lanes[lane + width]);
+            }
+            width /= 2;
+        }
+        lanes[0]
+    }
+
     /// Multiply-adds on sixteen independent registers: the floating-point operations done, and a number that keeps the
     /// compiler from dropping them.
     #[inline(always)]
@@ -52,7 +178,7 @@ pub(super) trait Simd {
                     *sum = Self::fma(*sum, a, b);
                 }
             }
-            let mut out = [0.0f32; 16];
+            let mut out = [0.0f32; WIDEST];
             let mut total = 0.0;
             for sum in sums {
                 Self::store(out.as_mut_ptr(), sum);
@@ -63,6 +189,9 @@ pub(super) trait Simd {
     }
 }
 
+/// The most lanes of a vector.
+pub(super) const WIDEST: usize = 16;
+
 /// One f16 to f32: a product by 2^112 moves the exponent, exactly for subnormals too; infinity and NaN keep theirs.
 #[inline(always)]
 pub(super) fn widened_half(x: u16) -> u32 {
@@ -71,14 +200,28 @@ pub(super) fn widened_half(x: u16) -> u32 {
     sign | if rest >= 0x7c00 { scaled | 0x7f80_0000 } else { scaled }
 }
 
+/// The code of four bits at a place, the lower half of a byte first.
+///
+/// # Safety
+/// There are as many codes.
+#[inline(always)]
+unsafe fn nibble(from: *const u8, at: usize) -> u8 {
+    // SAFETY: the caller's promise.
+    unsafe { *from.add(at / 2) >> (at % 2 * 4) & 15 }
+}
+
 /// Plain Rust.
 pub(super) struct Portable;
 
 impl Simd for Portable {
     type Vector = [f32; 8];
+    type Table = [f32; 16];
     const LANES: usize = 8;
     const ACROSS: usize = 2;
     const ROWS: usize = 4;
+    const FMA: bool = false;
+    const WIDENS: bool = false;
+    const DECODES: bool = false;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> [f32; 8] {
@@ -98,75 +241,224 @@ impl Simd for Portable {
     unsafe fn fma(a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
         std::array::from_fn(|i| a[i] * b[i] + c[i])
     }
+    #[inline(always)]
+    unsafe fn larger(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|i| if b[i] > a[i] { b[i] } else { a[i] })
+    }
+    #[inline(always)]
+    unsafe fn table(from: &[f32; 16]) -> [f32; 16] {
+        *from
+    }
+    #[inline(always)]
+    unsafe fn look_up_nibbles(from: *const u8, table: &[f32; 16]) -> [f32; 8] {
+        // SAFETY: the caller's promise.
+        unsafe { Self::made(|lane| table[usize::from(nibble(from, lane))]) }
+    }
 }
 
+/// Implements [`Simd`] with the intrinsics of a processor family: each function is one expression of them.
 macro_rules! simd {
-    ($name:ident, $arch:ident, $vector:ident, $lanes:literal, across $across:literal, rows $rows:literal, $splat:ident, $load:ident, $store:ident, |$a:ident, $b:ident, $c:ident| $fma:expr $(, transposed $transposed:ident, widened $widened:ident)?) => {
+    ($name:ident, $arch:ident, $vector:ident, table $table:ty, lanes $lanes:literal, across $across:literal, rows $rows:literal, widens $widens:literal, decodes $decodes:literal,
+     $(fn $f:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)? = $body:expr;)*) => {
         /// Vectors of this instruction set.
         pub(super) struct $name;
 
-        impl Simd for $name {
-            type Vector = std::arch::$arch::$vector;
-            const LANES: usize = $lanes;
-            const ACROSS: usize = $across;
-            const ROWS: usize = $rows;
+        const _: () = {
+            use std::arch::$arch::*;
+            type Vector = $vector;
 
-            #[inline(always)]
-            unsafe fn splat(x: f32) -> Self::Vector {
-                // SAFETY: the caller's promise.
-                unsafe { std::arch::$arch::$splat(x) }
-            }
-            #[inline(always)]
-            unsafe fn load(from: *const f32) -> Self::Vector {
-                // SAFETY: the caller's promise.
-                unsafe { std::arch::$arch::$load(from) }
-            }
-            #[inline(always)]
-            unsafe fn store(to: *mut f32, x: Self::Vector) {
-                // SAFETY: the caller's promise.
-                unsafe { std::arch::$arch::$store(to, x) }
-            }
-            #[inline(always)]
-            unsafe fn fma($a: Self::Vector, $b: Self::Vector, $c: Self::Vector) -> Self::Vector {
-                // SAFETY: the caller's promise.
-                unsafe { $fma }
-            }
-            $(
-                #[inline(always)]
-                unsafe fn transposed(x: [[u32; 8]; 8]) -> [[u32; 8]; 8] {
-                    // SAFETY: the caller's promise.
-                    unsafe { $transposed(x) }
-                }
-                #[inline(always)]
-                unsafe fn widened(x: [u16; 8]) -> [u32; 8] {
-                    // SAFETY: the caller's promise.
-                    unsafe { $widened(x) }
-                }
+            impl Simd for $name {
+                type Vector = Vector;
+                type Table = $table;
+                const LANES: usize = $lanes;
+                const ACROSS: usize = $across;
+                const ROWS: usize = $rows;
+                const FMA: bool = true;
+                const WIDENS: bool = $widens;
+                const DECODES: bool = $decodes;
+
+                $(
+                    #[inline(always)]
+                    unsafe fn $f($($arg: $ty),*) $(-> $ret)? {
+                        // SAFETY: the caller's promise.
+                        unsafe { $body }
+                    }
+                )*
+
+                #[cfg(target_arch = "x86_64")]
                 #[inline(always)]
                 fn prefetch(at: *const u8) {
                     // SAFETY: a hint: nothing is read, and a bad address is ignored.
-                    unsafe { std::arch::$arch::_mm_prefetch::<{ std::arch::$arch::_MM_HINT_T0 }>(at.cast()) }
+                    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
                 }
-            )?
-        }
+            }
+        };
     };
 }
 
 // 32 registers of 16: 14 rows by 2 are 28 sums, 2 operands, and broadcasts come from memory.
 #[cfg(target_arch = "x86_64")]
-simd!(Avx512, x86_64, __m512, 16, across 2, rows 14, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, |a, b, c| {
-    std::arch::x86_64::_mm512_fmadd_ps(a, b, c)
-}, transposed transposed_avx, widened widened_f16c);
+simd!(Avx512, x86_64, __m512, table __m512, lanes 16, across 2, rows 14, widens true, decodes true,
+    fn splat(x: f32) -> Vector = _mm512_set1_ps(x);
+    fn load(from: *const f32) -> Vector = _mm512_loadu_ps(from);
+    fn store(to: *mut f32, x: Vector) = _mm512_storeu_ps(to, x);
+    fn fma(a: Vector, b: Vector, c: Vector) -> Vector = _mm512_fmadd_ps(a, b, c);
+    fn add(a: Vector, b: Vector) -> Vector = _mm512_add_ps(a, b);
+    fn larger(a: Vector, b: Vector) -> Vector = _mm512_max_ps(b, a);
+    fn exp2(x: Vector) -> Vector = exp2_avx512(x);
+    fn sums(x: [Vector; 4]) -> [f32; 4] = {
+        let [a, b, c, d] = x;
+        sums_avx([half_sum(a), half_sum(b), half_sum(c), half_sum(d)])
+    };
+    fn largest(x: [Vector; 4]) -> [f32; 4] = {
+        let [a, b, c, d] = x;
+        largest_avx([half_largest(a), half_largest(b), half_largest(c), half_largest(d)])
+    };
+    fn load_bf16(from: *const u16) -> Vector = {
+        let halves = _mm256_loadu_si256(from.cast());
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
+    };
+    fn load_f16(from: *const u16) -> Vector = _mm512_cvtph_ps(_mm256_loadu_si256(from.cast()));
+    fn load_bytes(from: *const u8) -> Vector = {
+        _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast())))
+    };
+    fn table(from: &[f32; 16]) -> __m512 = _mm512_loadu_ps(from.as_ptr());
+    fn look_up_nibbles(from: *const u8, table: &__m512) -> Vector = {
+        // Eight codes in each lane, shifted down by as far as the lane's own lies up; a look-up reads the lowest four bits.
+        let of_word = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
+        let up = _mm512_set_epi32(28, 24, 20, 16, 12, 8, 4, 0, 28, 24, 20, 16, 12, 8, 4, 0);
+        let words = _mm512_permutexvar_epi32(of_word, _mm512_castsi128_si512(_mm_loadl_epi64(from.cast())));
+        _mm512_permutexvar_ps(_mm512_srlv_epi32(words, up), *table)
+    };
+    fn mul(a: Vector, b: Vector) -> Vector = _mm512_mul_ps(a, b);
+    fn round_bf16(x: Vector) -> Vector = {
+        let bits = _mm512_castps_si512(x);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let up = _mm512_add_epi32(_mm512_add_epi32(bits, odd), _mm512_set1_epi32(0x7fff));
+        _mm512_castsi512_ps(_mm512_and_si512(up, _mm512_set1_epi32(-0x1_0000)))
+    };
+    fn round_f16(x: Vector) -> Vector = _mm512_cvtph_ps(_mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x));
+    fn transposed(x: [[u32; 8]; 8]) -> [[u32; 8]; 8] = transposed_avx(x);
+    fn widened(x: [u16; 8]) -> [u32; 8] = widened_f16c(x);
+);
 // 16 registers of 8: 6 rows by 2 are 12 sums, 2 operands, 1 broadcast.
 #[cfg(target_arch = "x86_64")]
-simd!(Avx2, x86_64, __m256, 8, across 2, rows 6, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, |a, b, c| {
-    std::arch::x86_64::_mm256_fmadd_ps(a, b, c)
-}, transposed transposed_avx, widened widened_f16c);
+simd!(Avx2, x86_64, __m256, table [__m256; 2], lanes 8, across 2, rows 6, widens true, decodes false,
+    fn splat(x: f32) -> Vector = _mm256_set1_ps(x);
+    fn load(from: *const f32) -> Vector = _mm256_loadu_ps(from);
+    fn store(to: *mut f32, x: Vector) = _mm256_storeu_ps(to, x);
+    fn fma(a: Vector, b: Vector, c: Vector) -> Vector = _mm256_fmadd_ps(a, b, c);
+    fn add(a: Vector, b: Vector) -> Vector = _mm256_add_ps(a, b);
+    fn larger(a: Vector, b: Vector) -> Vector = _mm256_max_ps(b, a);
+    fn sums(x: [Vector; 4]) -> [f32; 4] = sums_avx(x);
+    fn largest(x: [Vector; 4]) -> [f32; 4] = largest_avx(x);
+    fn load_bf16(from: *const u16) -> Vector = {
+        let halves = _mm_loadu_si128(from.cast());
+        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(halves)))
+    };
+    fn load_f16(from: *const u16) -> Vector = _mm256_cvtph_ps(_mm_loadu_si128(from.cast()));
+    fn load_bytes(from: *const u8) -> Vector = {
+        _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast())))
+    };
+    fn table(from: &[f32; 16]) -> [__m256; 2] = [_mm256_loadu_ps(from.as_ptr()), _mm256_loadu_ps(from.as_ptr().add(8))];
+    fn look_up_nibbles(from: *const u8, table: &[__m256; 2]) -> Vector = {
+        // Eight codes in each lane, shifted down by as far as the lane's own lies up; a look-up reads the lowest three bits.
+        let up = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+        let codes = _mm256_srlv_epi32(_mm256_set1_epi32(from.cast::<i32>().read_unaligned()), up);
+        let low = _mm256_permutevar8x32_ps(table[0], codes);
+        let high = _mm256_permutevar8x32_ps(table[1], codes);
+        _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(codes)))
+    };
+    fn mul(a: Vector, b: Vector) -> Vector = _mm256_mul_ps(a, b);
+    fn round_f16(x: Vector) -> Vector = _mm256_cvtph_ps(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x));
+    fn transposed(x: [[u32; 8]; 8]) -> [[u32; 8]; 8] = transposed_avx(x);
+    fn widened(x: [u16; 8]) -> [u32; 8] = widened_f16c(x);
+);
 // 32 registers of 4: 6 rows by 4 are 24 sums, 4 operands, 1 broadcast.
 #[cfg(target_arch = "aarch64")]
-simd!(Neon, aarch64, float32x4_t, 4, across 4, rows 6, vdupq_n_f32, vld1q_f32, vst1q_f32, |a, b, c| {
-    std::arch::aarch64::vfmaq_f32(c, a, b)
-});
+simd!(Neon, aarch64, float32x4_t, table [f32; 16], lanes 4, across 4, rows 6, widens false, decodes false,
+    fn splat(x: f32) -> Vector = vdupq_n_f32(x);
+    fn load(from: *const f32) -> Vector = vld1q_f32(from);
+    fn store(to: *mut f32, x: Vector) = vst1q_f32(to, x);
+    fn fma(a: Vector, b: Vector, c: Vector) -> Vector = vfmaq_f32(c, a, b);
+    fn add(a: Vector, b: Vector) -> Vector = vaddq_f32(a, b);
+    fn larger(a: Vector, b: Vector) -> Vector = vbslq_f32(vcgtq_f32(b, a), b, a);
+    fn table(from: &[f32; 16]) -> [f32; 16] = *from;
+    fn look_up_nibbles(from: *const u8, table: &[f32; 16]) -> Vector = {
+        Self::made(|lane| table[usize::from(nibble(from, lane))])
+    };
+);
+
+/// 2 to the power of each lane: [`math::exp2`], whose last steps are one instruction here.
+///
+/// # Safety
+/// AVX-512.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn exp2_avx512(x: std::arch::x86_64::__m512) -> std::arch::x86_64::__m512 {
+    use std::arch::x86_64::*;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let [low, high] = math::EXP2_RANGE;
+        let x = _mm512_min_ps(_mm512_set1_ps(high), _mm512_max_ps(_mm512_set1_ps(low), x)); // NaN stays
+        let n = _mm512_roundscale_ps::<0>(x);
+        let f = _mm512_sub_ps(x, n);
+        let mut p = _mm512_set1_ps(math::EXP2[0]);
+        for &c in &math::EXP2[1..] {
+            p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(c));
+        }
+        _mm512_scalef_ps(p, n)
+    }
+}
+
+/// A function that folds the lanes of each of four vectors to one, quarters with quarters.
+#[cfg(target_arch = "x86_64")]
+macro_rules! four_folds {
+    ($name:ident, $what:literal, $fold:ident) => {
+        #[doc = $what]
+        ///
+        /// # Safety
+        /// AVX.
+        #[inline(always)]
+        unsafe fn $name(x: [std::arch::x86_64::__m256; 4]) -> [f32; 4] {
+            use std::arch::x86_64::*;
+            #[inline(always)]
+            unsafe fn quarter(x: __m256) -> __m128 {
+                // SAFETY: the caller's promise.
+                unsafe { $fold(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x)) }
+            }
+            // SAFETY: the caller's promise.
+            unsafe {
+                let [a, b, c, d] = [quarter(x[0]), quarter(x[1]), quarter(x[2]), quarter(x[3])];
+                let ab = $fold(_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b)); // a b a b
+                let cd = $fold(_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
+                std::mem::transmute($fold(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab)))
+            }
+        }
+    };
+}
+/// A function that folds the two halves of a vector.
+#[cfg(target_arch = "x86_64")]
+macro_rules! half_folds {
+    ($name:ident, $fold:ident) => {
+        /// # Safety
+        /// AVX-512.
+        #[inline(always)]
+        unsafe fn $name(x: std::arch::x86_64::__m512) -> std::arch::x86_64::__m256 {
+            use std::arch::x86_64::*;
+            // SAFETY: the caller's promise.
+            unsafe { $fold(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x)) }
+        }
+    };
+}
+#[cfg(target_arch = "x86_64")]
+half_folds!(half_sum, _mm256_add_ps);
+#[cfg(target_arch = "x86_64")]
+half_folds!(half_largest, _mm256_max_ps);
+#[cfg(target_arch = "x86_64")]
+four_folds!(sums_avx, "The sums of the lanes of four vectors.", _mm_add_ps);
+#[cfg(target_arch = "x86_64")]
+four_folds!(largest_avx, "The largest lanes of four vectors.", _mm_max_ps);
 
 /// Pairs, then quadruples, then halves change places.
 ///
@@ -213,6 +505,78 @@ unsafe fn widened_f16c(x: [u16; 8]) -> [u32; 8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Every function of a set against plain Rust.
+    fn check<V: Simd>(compared: &mut usize) {
+        let same = |got: V::Vector, wanted: [f32; WIDEST], what: &str| {
+            let mut lanes = [f32::NAN; WIDEST];
+            // SAFETY: the caller has the instruction set.
+            unsafe { V::store(lanes.as_mut_ptr(), got) };
+            assert_eq!(lanes[..V::LANES], wanted[..V::LANES], "{what}");
+        };
+        let halves: [u16; WIDEST] = std::array::from_fn(|i| 0x3c00 + 37 * i as u16);
+        let bytes: [u8; WIDEST] = std::array::from_fn(|i| (i * 37 + 11) as u8);
+        let floats: [f32; WIDEST] = std::array::from_fn(|i| (i as f32 - 7.0) * 1.25);
+        // SAFETY: as above.
+        unsafe {
+            same(V::load_bf16(halves.as_ptr()), halves.map(|x| half::bf16::from_bits(x).to_f32()), "bf16");
+            same(V::load_f16(halves.as_ptr()), halves.map(|x| half::f16::from_bits(x).to_f32()), "f16");
+            same(V::load_bytes(bytes.as_ptr()), bytes.map(f32::from), "bytes");
+            let table: [f32; 16] = std::array::from_fn(|i| (i * i) as f32 - 3.5);
+            let nibble = |i: usize| usize::from(if i % 2 == 0 { bytes[i / 2] % 16 } else { bytes[i / 2] / 16 });
+            same(
+                V::look_up_nibbles(bytes.as_ptr(), &V::table(&table)),
+                std::array::from_fn(|i| table[nibble(i)]),
+                "nibbles",
+            );
+            let third: [f32; WIDEST] = std::array::from_fn(|i| (i as f32 - 5.0) / 3e-3 * 10f32.powi(i as i32 % 5));
+            let x = V::load(third.as_ptr());
+            same(V::round_bf16(x), third.map(|x| half::bf16::from_f32(x).to_f32()), "to bf16");
+            same(V::round_f16(x), third.map(|x| half::f16::from_f32(x).to_f32()), "to f16");
+            same(V::mul(x, V::splat(1.5)), third.map(|x| x * 1.5), "mul");
+            let x = V::load(floats.as_ptr());
+            same(V::add(x, V::splat(1.0)), floats.map(|x| x + 1.0), "add");
+            same(V::larger(x, V::splat(1.0)), floats.map(|x| x.max(1.0)), "larger");
+            same(V::larger(x, V::splat(f32::NAN)), floats, "larger than NaN");
+            let sum = |by: f32| floats[..V::LANES].iter().map(|x| x * by).sum::<f32>();
+            let four = [1.0, 2.0, 4.0, 8.0].map(|by| V::fma(x, V::splat(by), V::splat(0.0)));
+            assert_eq!(V::sums(four), [1.0, 2.0, 4.0, 8.0].map(sum));
+            let four = [1.0, -2.0, 4.0, -8.0].map(|by| V::fma(x, V::splat(by), V::splat(0.0)));
+            let largest = |by: f32| floats[..V::LANES].iter().map(|x| x * by).fold(f32::NEG_INFINITY, f32::max);
+            assert_eq!(V::largest(four), [1.0, -2.0, 4.0, -8.0].map(largest));
+        }
+        *compared += 1;
+    }
+
+    #[test]
+    fn vectors_of_every_instruction_set_do_what_plain_rust_does() {
+        let mut compared = 0;
+        check::<Portable>(&mut compared);
+        #[cfg(target_arch = "aarch64")]
+        check::<Neon>(&mut compared);
+        #[cfg(target_arch = "x86_64")]
+        {
+            #[target_feature(enable = "avx2,fma,f16c")]
+            fn avx2(compared: &mut usize) {
+                check::<Avx2>(compared);
+            }
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+            fn avx512(compared: &mut usize) {
+                check::<Avx512>(compared);
+            }
+            // SAFETY: the processor has what each is compiled for.
+            unsafe {
+                for isa in crate::cpu::isa::Isa::available() {
+                    match isa.name() {
+                        "avx2" => avx2(&mut compared),
+                        "avx512" => avx512(&mut compared),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        assert!(compared >= 1);
+    }
 
     #[test]
     fn every_half_is_widened_exactly() {

@@ -4,6 +4,7 @@
 //! compiler turns into the vectors of the instruction set that the whole function is compiled for.
 
 use super::math;
+use super::simd::Simd;
 use tilewright_compile::cpu::{Extent, Lane, MicroKind, MicroOp, Operand, VectorLoop};
 use tilewright_ir::Elem;
 use tilewright_ir::op::{Elementwise, Reduce};
@@ -16,7 +17,7 @@ const CHUNK: usize = 16;
 /// # Safety
 /// The instruction set that this is compiled for, and an arena with all lanes that the loop names.
 #[inline(always)]
-pub(super) unsafe fn run<const FMA: bool>(vector: &VectorLoop, arena: *mut u32) {
+pub(super) unsafe fn run<S: Simd>(vector: &VectorLoop, arena: *mut u32) {
     let mut first = 0;
     while first < vector.rows {
         let rows = vector.block_rows.min(vector.rows - first);
@@ -24,7 +25,7 @@ pub(super) unsafe fn run<const FMA: bool>(vector: &VectorLoop, arena: *mut u32) 
             let shared = matches!(op.extent, Extent::Col | Extent::One);
             if first == 0 || !shared {
                 // SAFETY: the caller's promise.
-                unsafe { Block::new(vector, op, arena, first, rows).run::<FMA>(op) };
+                unsafe { Block::new(vector, op, arena, first, rows).run::<S>(vector, op, arena) };
             }
         }
         first += rows;
@@ -93,12 +94,12 @@ impl Block {
     }
 
     #[inline(always)]
-    unsafe fn run<const FMA: bool>(&self, op: &MicroOp) {
+    unsafe fn run<S: Simd>(&self, vector: &VectorLoop, op: &MicroOp, arena: *mut u32) {
         // SAFETY: the caller's promise, for each arm.
         unsafe {
             match &op.kind {
                 MicroKind::Map { op, lane, wrap } => {
-                    self.map::<FMA>(op, *lane, wrap.is_some());
+                    self.map::<S>(op, *lane, wrap.is_some());
                     self.wrap(*wrap, self.rows * self.cols);
                 }
                 MicroKind::Cast { from, to } => self.cast(*from, *to),
@@ -117,8 +118,13 @@ impl Block {
                         }
                     }
                 }
+                MicroKind::Weights { sum } => {
+                    let sum =
+                        sum.map(|sum| arena.add(sum.offset as usize + self.origin as usize * sum.row_stride as usize));
+                    self.weights::<S>(vector.cols as usize, sum);
+                }
                 MicroKind::Reduce { op, lane, wrap } => {
-                    self.reduce(op, *lane);
+                    self.reduce::<S>(op, *lane);
                     self.wrap(*wrap, self.rows);
                 }
             }
@@ -126,7 +132,7 @@ impl Block {
     }
 
     #[inline(always)]
-    unsafe fn map<const FMA: bool>(&self, op: &Elementwise, lane: Lane, eight_bits: bool) {
+    unsafe fn map<S: Simd>(&self, op: &Elementwise, lane: Lane, eight_bits: bool) {
         use Elementwise::*;
         use Lane::{Float, Mask, Signed, Unsigned};
         let bits = |x: f32| x.to_bits();
@@ -141,17 +147,18 @@ impl Block {
                 (Abs, Float) => self.unary(|a| a & 0x7fff_ffff),
                 (Abs, Signed) => self.unary(|a| (a as i32).wrapping_abs() as u32),
                 (Abs, Unsigned | Mask) => self.unary(|a| a),
-                (Exp2, _) => self.unary(|a| bits(math::exp2::<FMA>(float(a)))),
+                (Exp2, _) => self.exp2::<S>(),
                 (Log2, _) => self.unary(|a| bits(float(a).log2())),
-                (Tanh, _) => self.unary(|a| bits(math::tanh::<FMA>(float(a)))),
+                (Tanh, _) => self.unary(|a| bits(math::tanh_either(S::FMA, float(a)))),
                 (Rsqrt, _) => self.unary(|a| bits(1.0 / float(a).sqrt())),
                 (Recip, _) => self.unary(|a| bits(1.0 / float(a))),
-                (Round, _) => self.unary(|a| bits(math::round::<FMA>(float(a)))),
-                (Trunc, _) => self.unary(|a| bits(math::trunc::<FMA>(float(a)))),
+                (Round, _) => self.unary(|a| bits(math::round_either(S::FMA, float(a)))),
+                (Trunc, _) => self.unary(|a| bits(math::trunc_either(S::FMA, float(a)))),
                 (Add, Float) => self.binary(|a, b| bits(float(a) + float(b))),
                 (Add, Signed | Unsigned | Mask) => self.binary(u32::wrapping_add),
                 (Sub, Float) => self.binary(|a, b| bits(float(a) - float(b))),
                 (Sub, Signed | Unsigned | Mask) => self.binary(u32::wrapping_sub),
+                (Mul, Float) if self.keeps_rows() => self.scale_rows(),
                 (Mul, Float) => self.binary(|a, b| bits(float(a) * float(b))),
                 (Mul, Signed | Unsigned | Mask) => self.binary(u32::wrapping_mul),
                 (Div, Float) => self.binary(|a, b| bits(float(a) / float(b))),
@@ -258,16 +265,19 @@ impl Block {
     }
 
     #[inline(always)]
-    unsafe fn reduce(&self, op: &Reduce, lane: Lane) {
+    unsafe fn reduce<S: Simd>(&self, op: &Reduce, lane: Lane) {
         let float = f32::from_bits;
         // SAFETY: the caller's promise, for each arm.
         unsafe {
             match (op, lane) {
-                (Reduce::Sum { .. }, Lane::Float) => self.fold(0, |a, b| (float(a) + float(b)).to_bits()),
+                (Reduce::Sum { .. }, Lane::Float) => {
+                    self.fold_rows::<S>(0.0, |a, b| S::add(a, b), |a, b| a + b, |x| S::sums(x));
+                }
                 (Reduce::Sum { .. }, Lane::Signed | Lane::Unsigned | Lane::Mask) => self.fold(0, u32::wrapping_add),
                 // A number already there wins over NaN.
                 (Reduce::Max { .. }, Lane::Float) => {
-                    self.fold(f32::NEG_INFINITY.to_bits(), |a, b| if float(b) > float(a) { b } else { a })
+                    let larger = |a, b| if b > a { b } else { a };
+                    self.fold_rows::<S>(f32::NEG_INFINITY, |a, b| S::larger(a, b), larger, |x| S::largest(x));
                 }
                 (Reduce::Max { .. }, Lane::Signed) => {
                     self.fold(i32::MIN as u32, |a, b| (a as i32).max(b as i32) as u32)
@@ -322,6 +332,128 @@ impl Block {
                 }
                 *self.dst.add(row) = out;
             }
+        }
+    }
+
+    /// Each row of floats to one lane: two vectors of partial results side by side, and then four rows at a time.
+    #[inline(always)]
+    unsafe fn fold_rows<S: Simd>(
+        &self,
+        start: f32,
+        join: impl Fn(S::Vector, S::Vector) -> S::Vector,
+        one: impl Fn(f32, f32) -> f32,
+        last: impl Fn([S::Vector; 4]) -> [f32; 4],
+    ) {
+        for first in (0..self.rows).step_by(4) {
+            let rows = 4.min(self.rows - first);
+            // SAFETY: `cols` lanes a row, one lane of the result a row.
+            unsafe {
+                let mut parts = [S::splat(start); 4];
+                let mut rest = [start; 4];
+                for (row, (part, rest)) in parts.iter_mut().zip(&mut rest).enumerate().take(rows) {
+                    let src = self.src[0].row(first + row).cast::<f32>();
+                    let mut two = [*part; 2];
+                    let mut col = 0;
+                    while col + 2 * S::LANES <= self.cols {
+                        two[0] = join(two[0], S::load(src.add(col)));
+                        two[1] = join(two[1], S::load(src.add(col + S::LANES)));
+                        col += 2 * S::LANES;
+                    }
+                    if col + S::LANES <= self.cols {
+                        two[0] = join(two[0], S::load(src.add(col)));
+                        col += S::LANES;
+                    }
+                    *part = join(two[0], two[1]);
+                    for col in col..self.cols {
+                        *rest = one(*rest, *src.add(col));
+                    }
+                }
+                for (row, (part, rest)) in last(parts).into_iter().zip(rest).enumerate().take(rows) {
+                    *self.dst.add(first + row) = one(part, rest).to_bits();
+                }
+            }
+        }
+    }
+
+    /// `exp2(x * scale - shift)`, and the sum of each row.
+    #[inline(always)]
+    unsafe fn weights<S: Simd>(&self, cols: usize, sum: Option<*mut u32>) {
+        let [x, scale, shift] = self.src;
+        // SAFETY: the caller's promise: `cols` lanes a row of x and of the result, a lane of `shift` and of the sum a row.
+        unsafe {
+            let scale = f32::from_bits(*scale.first);
+            for first in (0..self.rows).step_by(4) {
+                let rows = 4.min(self.rows - first);
+                let mut parts = [S::splat(0.0); 4];
+                let mut rest = [0.0; 4];
+                for (row, (part, rest)) in parts.iter_mut().zip(&mut rest).enumerate().take(rows) {
+                    let from = x.row(first + row).cast::<f32>();
+                    let to = self.dst.add((first + row) * cols).cast::<f32>();
+                    let down = -f32::from_bits(*shift.row(first + row));
+                    let (scales, downs) = (S::splat(scale), S::splat(down));
+                    let mut col = 0;
+                    while col + S::LANES <= cols {
+                        let weight = S::exp2(S::fma(S::load(from.add(col)), scales, downs));
+                        S::store(to.add(col), weight);
+                        *part = S::add(*part, weight);
+                        col += S::LANES;
+                    }
+                    for col in col..cols {
+                        let weight = math::exp2_either(S::FMA, *from.add(col) * scale + down);
+                        *to.add(col) = weight;
+                        *rest += weight;
+                    }
+                }
+                if let Some(sum) = sum {
+                    for (row, (part, rest)) in S::sums(parts).into_iter().zip(rest).enumerate().take(rows) {
+                        *sum.add(first + row) = (part + rest).to_bits();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether rows are changed where they stand by a number each.
+    #[inline(always)]
+    fn keeps_rows(&self) -> bool {
+        let [a, b, _] = self.src;
+        std::ptr::eq(a.first, self.dst) && !a.splat && b.splat && b.step == 1
+    }
+
+    /// Rows times a number each, in place; a row times one stays as it is.
+    #[inline(always)]
+    unsafe fn scale_rows(&self) {
+        let [a, b, _] = self.src;
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.rows(|dst, row| {
+                let factor = f32::from_bits(*b.row(row));
+                if factor != 1.0 {
+                    each(dst, self.cols, [a.row(row)], |[a]| (f32::from_bits(a) * factor).to_bits());
+                }
+            });
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn exp2<S: Simd>(&self) {
+        let [a, ..] = self.src;
+        // SAFETY: the caller's promise.
+        unsafe {
+            if a.splat {
+                return self.unary(|a| math::exp2_either(S::FMA, f32::from_bits(a)).to_bits());
+            }
+            self.rows(|dst, row| {
+                let (from, to) = (a.row(row).cast::<f32>(), dst.cast::<f32>());
+                let mut col = 0;
+                while col + S::LANES <= self.cols {
+                    S::store(to.add(col), S::exp2(S::load(from.add(col))));
+                    col += S::LANES;
+                }
+                for col in col..self.cols {
+                    *to.add(col) = math::exp2_either(S::FMA, *from.add(col));
+                }
+            });
         }
     }
 

@@ -66,10 +66,12 @@ impl Nvrtc {
     fn load() -> Result<Nvrtc, DeviceError> {
         let mut tried = Vec::new();
         for candidate in candidates() {
-            if let Some(library) = open(&candidate) {
-                return Nvrtc::bind(library, &candidate);
+            match open(&candidate) {
+                Ok(library) => return Nvrtc::bind(library, &candidate),
+                // A file that is there and cannot be loaded says why: it may be damaged, or want another library.
+                Err(reason) if candidate.is_file() => tried.push(reason.to_string()),
+                Err(_) => tried.push(candidate.display().to_string()),
             }
-            tried.push(candidate.display().to_string());
         }
         Err(DeviceError::NoNvrtc { tried: tried.join(", ") })
     }
@@ -268,10 +270,10 @@ fn candidates() -> Vec<PathBuf> {
 }
 
 /// Opens the library and, before it, the library of built-in functions that it asks for by name.
-fn open(path: &Path) -> Option<Library> {
+fn open(path: &Path) -> Result<Library, libloading::Error> {
     if path.is_absolute() {
         for builtins in beside(path, "nvrtc-builtins") {
-            if let Some(library) = open_one(&builtins) {
+            if let Ok(library) = open_one(&builtins) {
                 std::mem::forget(library); // NVRTC finds it as long as it is loaded
             }
         }
@@ -280,16 +282,16 @@ fn open(path: &Path) -> Option<Library> {
 }
 
 #[cfg(unix)]
-fn open_one(path: &Path) -> Option<Library> {
+fn open_one(path: &Path) -> Result<Library, libloading::Error> {
     use libloading::os::unix::{Library as Unix, RTLD_GLOBAL, RTLD_NOW};
     // SAFETY: what NVRTC and its built-in functions do when they are loaded touches nothing of this process.
-    unsafe { Unix::open(Some(path), RTLD_NOW | RTLD_GLOBAL) }.ok().map(Library::from)
+    unsafe { Unix::open(Some(path), RTLD_NOW | RTLD_GLOBAL) }.map(Library::from)
 }
 
 #[cfg(not(unix))]
-fn open_one(path: &Path) -> Option<Library> {
+fn open_one(path: &Path) -> Result<Library, libloading::Error> {
     // SAFETY: what NVRTC and its built-in functions do when they are loaded touches nothing of this process.
-    unsafe { Library::new(path) }.ok()
+    unsafe { Library::new(path) }
 }
 
 /// Files in the folder of `path` whose name has this part, without debugging variants.

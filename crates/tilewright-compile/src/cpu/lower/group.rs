@@ -3,7 +3,6 @@
 use super::{Lowering, Scope, Wish};
 use crate::cpu::forms::Form;
 use crate::cpu::program::{Extent, LaneIndex, Step};
-use crate::cpu::units::Domain;
 use crate::cpu::vector::Fusion;
 use std::collections::HashMap;
 use tilewright_ir::{Inst, ValueId};
@@ -19,7 +18,7 @@ impl Lowering<'_> {
     ) {
         let all = self.kernel.insts(scope.region);
         let insts: Vec<&Inst> = members.iter().map(|&m| &all[m]).collect();
-        let fusion = Fusion { domain: Domain::of_group(self, &insts), insts: &insts, repeated: Vec::new() };
+        let fusion = Fusion::of(self, &insts);
         let mut outputs = HashMap::new();
         for (position, inst) in insts.iter().enumerate() {
             let result = inst.results[0]; // every fusable op has one result

@@ -9,9 +9,10 @@ mod group;
 mod single;
 
 use super::arena::Arena;
-use super::forms::{Form, Forms};
+use super::forms::{Form, Forms, uses};
 use super::program::*;
 use super::units::{Unit, units};
+use super::weights::side_by_side;
 use std::collections::{HashMap, HashSet};
 use tilewright_ir::op::Elementwise;
 use tilewright_ir::{Elem, Inst, Kernel, Op, RegionId, Shape, Type, ValueId};
@@ -32,7 +33,7 @@ pub struct TooLarge {
 /// # Errors
 /// [`TooLarge`] above [`MAX_LANES`].
 pub fn lower(kernel: &Kernel, target: Target) -> Result<Program, TooLarge> {
-    let forms = Forms::new(kernel);
+    let forms = Forms::new(kernel, target);
     let mut lowering = Lowering {
         kernel,
         target,
@@ -42,8 +43,14 @@ pub fn lower(kernel: &Kernel, target: Target) -> Result<Program, TooLarge> {
         views: HashMap::new(),
         view_count: 0,
         constants: Vec::new(),
+        one: 0,
+        uses: uses(kernel),
         stats: Stats::default(),
     };
+    let exponents = |inst: &Inst| inst.op == Op::Elementwise(Elementwise::Exp2);
+    if kernel.regions.iter().flat_map(|r| &r.insts).any(exponents) {
+        lowering.one = lowering.constant_lane(1.0, Elem::F32);
+    }
     let params = kernel.params.iter().map(|p| lowering.param(p.value)).collect();
     // Constants are written before the first program runs, so their lanes are theirs alone.
     for inst in kernel.regions.iter().flat_map(|r| &r.insts) {
@@ -76,6 +83,9 @@ pub(super) struct Lowering<'k> {
     views: HashMap<ValueId, ViewIndex>,
     view_count: u32,
     constants: Vec<(LaneIndex, u32)>,
+    /// The lane of the number one, where there are exponentials.
+    pub one: LaneIndex,
+    uses: HashMap<ValueId, usize>,
     stats: Stats,
 }
 
@@ -193,16 +203,24 @@ impl Lowering<'_> {
     }
 
     fn constant(&mut self, value: ValueId, literal: f64, elem: Elem) {
-        let bits = lane_bits(literal, elem);
-        let lane = match self.constants.iter().find(|c| c.1 == bits) {
-            Some(&(lane, _)) => lane,
-            None => {
-                let lane = self.arena.take(1);
-                self.constants.push((lane, bits));
-                lane
-            }
-        };
+        let lane = self.constant_lane(literal, elem);
         self.lanes.insert(Form::Plain(value), lane);
+    }
+
+    /// The lane of a constant. To be asked for before any lane was given back.
+    fn constant_lane(&mut self, literal: f64, elem: Elem) -> LaneIndex {
+        let bits = lane_bits(literal, elem);
+        if let Some(&(lane, _)) = self.constants.iter().find(|c| c.1 == bits) {
+            return lane;
+        }
+        let lane = self.arena.take(1);
+        self.constants.push((lane, bits));
+        lane
+    }
+
+    /// How often a value is read, yields included.
+    pub(super) fn uses(&self, value: ValueId) -> usize {
+        self.uses.get(&value).copied().unwrap_or(0)
     }
 
     /// Lowers a region. `results` are the values of the surrounding region that its yields become; `lent` are forms from
@@ -216,7 +234,12 @@ impl Lowering<'_> {
         out: &mut Vec<Step>,
     ) {
         let kernel = self.kernel;
-        let units = units(kernel, self.forms, region);
+        let mut units = units(kernel, self.forms, region);
+        for unit in &mut units {
+            if let Unit::Group(members) = unit {
+                *members = side_by_side(self, kernel.insts(region), members);
+            }
+        }
         let mut scope = self.scope(region, &units);
         scope.reusable.extend(lent);
         for &arg in &kernel.regions[region.index()].args {

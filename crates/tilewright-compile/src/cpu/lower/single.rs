@@ -1,8 +1,9 @@
 //! Instructions that are steps of their own: products, memory, and what passes over a tile in another order.
 
 use super::{Lowering, Scope};
-use crate::cpu::forms::Form;
+use crate::cpu::forms::{Form, RowsOf, Streamed};
 use crate::cpu::program::*;
+use crate::cpu::rows::CodesOf;
 use crate::cpu::units::Domain;
 use crate::cpu::vector::Fusion;
 use std::collections::HashMap;
@@ -26,6 +27,16 @@ impl Lowering<'_> {
                 dst
             };
             self.dot(sum.a, sum.b, c, true, result, out);
+            return self.packs(scope, result, None, out);
+        }
+        if let Some(codes) = inst.results.first().and_then(|&r| self.forms.codes(r)) {
+            let result = inst.results[0];
+            let dst = self.make(scope, Form::Plain(result));
+            let shape = self.shape(codes.parts[0].results[0]);
+            let count = shape.extents().rev().skip(1).product::<usize>() as u32;
+            let columns = shape.extents().next_back().unwrap_or(1) as u32 * 32 / u32::from(codes.bits);
+            let rows = Rows::Codes(self.codes(codes));
+            out.push(Step::Decode { rows, count, columns, dst });
             return self.packs(scope, result, None, out);
         }
         match &inst.op {
@@ -76,9 +87,43 @@ impl Lowering<'_> {
         let (a_shape, c_shape) = (self.shape(a), self.shape(result));
         let extent = |s: Shape, axis| s.extent(axis).unwrap_or(1) as u32;
         let (m, n, k) = (extent(c_shape, 0), extent(c_shape, 1), extent(a_shape, 1));
-        let b = self.lanes_of(self.forms.packed(b));
+        let a = self.plain(a);
         self.stats.dots += 1;
-        out.push(Step::Dot(Dot { a: self.plain(a), b, c, m, n, k, accumulate }));
+        let Some(Streamed { rows, transposed }) = self.forms.streamed(b) else {
+            let b = self.lanes_of(self.forms.packed(b));
+            return out.push(Step::Dot(Dot { a, b, c, m, n, k, accumulate }));
+        };
+        let width = if *transposed { k } else { n };
+        let b = match rows {
+            RowsOf::Stored(inst) => Rows::Stored(self.stored(inst)),
+            RowsOf::Codes(codes) => Rows::Codes(self.codes(codes)),
+        };
+        let scratch_lanes = u64::from(ROWS_AT_ONCE) * u64::from(width);
+        let scratch = self.arena.take(scratch_lanes);
+        self.arena.give(scratch, scratch_lanes);
+        out.push(Step::DotRows(DotRows { a, b, transposed: *transposed, c, m, n, k, accumulate, scratch }));
+    }
+
+    fn codes(&self, codes: &CodesOf) -> Codes {
+        let [words, scales, biases] = &codes.parts;
+        let [words, scales, biases] = [words, scales, biases].map(|part| self.stored(part));
+        Codes { words, scales, biases, bits: codes.bits, group: codes.group, rounds: codes.rounds }
+    }
+
+    /// Where a load or gather finds its tile.
+    fn stored(&self, inst: &Inst) -> PackSource {
+        let view = self.view_of(inst.operands[0]);
+        let lanes = |from: usize| inst.operands[from..].iter().map(|&v| self.plain(v)).collect::<Vec<_>>();
+        let shape = self.shape(inst.results[0]);
+        let extents = shape.extents().map(|e| e as u32).collect::<Vec<_>>();
+        match &inst.op {
+            Op::Memory(Memory::Gather { axis, .. }) => PackSource::Gather {
+                window: Window { view, origins: lanes(2), extents },
+                axis: *axis,
+                indices: self.plain(inst.operands[1]),
+            },
+            _ => PackSource::Window(Window { view, origins: lanes(1), extents }),
+        }
     }
 
     fn moved(&self, op: &ShapeOp, inst: &Inst, src: LaneIndex, dst: LaneIndex) -> Step {
@@ -142,28 +187,22 @@ impl Lowering<'_> {
                 let dst = self.new_view(inst.results[0]);
                 out.push(Step::Limit { view, axis: *axis, first, last, dst });
             }
-            Memory::Load { shape } => {
-                let window = Window { view, origins: lanes(self, 1), extents: extents(*shape) };
-                let result = inst.results[0];
-                if self.forms.needs_plain(result) {
-                    let dst = self.make(scope, Form::Plain(result));
-                    out.push(Step::Load { window, dst });
-                    self.packs(scope, result, None, out);
-                } else {
-                    self.packs(scope, result, Some(&PackSource::Window(window)), out);
+            Memory::Load { .. } | Memory::Gather { .. } => {
+                let (source, result) = (self.stored(inst), inst.results[0]);
+                if !self.forms.needs_plain(result) {
+                    return self.packs(scope, result, Some(&source), out);
                 }
-            }
-            Memory::Gather { axis, shape } => {
-                let window = Window { view, origins: lanes(self, 2), extents: extents(*shape) };
-                let indices = self.plain(inst.operands[1]);
-                let result = inst.results[0];
-                if self.forms.needs_plain(result) {
-                    let dst = self.make(scope, Form::Plain(result));
-                    out.push(Step::Gather { window, axis: *axis, indices, dst });
-                    self.packs(scope, result, None, out);
-                } else {
-                    self.packs(scope, result, Some(&PackSource::Gather { window, axis: *axis, indices }), out);
+                let dst = self.make(scope, Form::Plain(result));
+                match source {
+                    PackSource::Window(window) => out.push(Step::Load { window, dst }),
+                    PackSource::Gather { window, axis, indices } => {
+                        out.push(Step::Gather { window, axis, indices, dst });
+                    }
+                    PackSource::Lanes(src) => {
+                        out.push(Step::Copy { src, dst, lanes: self.size(Form::Plain(result)) as u32 })
+                    }
                 }
+                self.packs(scope, result, None, out);
             }
             Memory::Store => {
                 let shape = self.shape(inst.operands[1]);

@@ -1,0 +1,126 @@
+//! Right operands of products that need not be packed: rows in memory that few rows of a left operand read where they lie,
+//! and numbers that stand as codes.
+//!
+//! Codes are found by structure alone: `T(T(code * scale) + bias)`, where codes are unpacked from words in memory, scale and
+//! bias come from memory too, one for each row of a `[rows * groups, group]` tile, and nothing else reads what is between.
+
+use super::program::ROWS_AT_ONCE;
+use std::collections::HashMap;
+use tilewright_ir::op::{Elementwise, Memory, ShapeOp};
+use tilewright_ir::{Elem, Inst, Kernel, Op, RegionId, ValueId};
+
+/// The instructions of one region by what they make.
+pub(super) struct Makers<'k> {
+    kernel: &'k Kernel,
+    uses: &'k HashMap<ValueId, usize>,
+    by_result: HashMap<ValueId, &'k Inst>,
+}
+
+/// Instructions that load the parts of codes, and how they are to be understood.
+#[derive(Clone, Debug)]
+pub(super) struct CodesOf {
+    /// Words, scales and biases: loads or gathers.
+    pub parts: [Inst; 3],
+    pub bits: u8,
+    pub group: u32,
+    /// The type that the product and the sum are rounded to.
+    pub rounds: Elem,
+    /// Everything that stands for the numbers, but for the last instruction.
+    pub inner: Vec<ValueId>,
+}
+
+impl<'k> Makers<'k> {
+    pub fn new(kernel: &'k Kernel, uses: &'k HashMap<ValueId, usize>, region: RegionId) -> Makers<'k> {
+        let results = kernel.insts(region).iter().filter_map(|inst| Some((*inst.results.first()?, inst)));
+        Makers { kernel, uses, by_result: results.collect() }
+    }
+
+    /// The instruction that makes a value which is read once.
+    pub fn single(&self, value: ValueId) -> Option<&'k Inst> {
+        self.by_result.get(&value).copied().filter(|_| self.uses.get(&value) == Some(&1))
+    }
+
+    /// The instruction behind reshapes and casts between floats that nothing else reads, all of which go to `through`.
+    fn behind(&self, mut value: ValueId, through: &mut Vec<ValueId>) -> Option<&'k Inst> {
+        loop {
+            let inst = self.single(value)?;
+            through.push(value);
+            let is_float = |v: ValueId| self.kernel.ty(v).elem().is_float();
+            match &inst.op {
+                Op::ShapeOp(ShapeOp::Reshape { .. }) => value = inst.operands[0],
+                Op::Elementwise(Elementwise::Cast { to }) if to.is_float() && is_float(inst.operands[0]) => {
+                    value = inst.operands[0];
+                }
+                _ => return Some(inst),
+            }
+        }
+    }
+
+    fn last_extent(&self, value: ValueId) -> Option<usize> {
+        let shape = self.kernel.ty(value).shape()?;
+        shape.extent(shape.rank().wrapping_sub(1))
+    }
+
+    /// A tile from memory of rows of `width` elements.
+    fn loaded(&self, value: ValueId, width: usize, through: &mut Vec<ValueId>) -> Option<Inst> {
+        let inst = self.behind(value, through)?;
+        let rows = match &inst.op {
+            Op::Memory(Memory::Load { shape }) => shape.rank() >= 2,
+            Op::Memory(Memory::Gather { axis, shape }) => usize::from(*axis) + 1 < shape.rank(),
+            _ => false,
+        };
+        (rows && self.last_extent(inst.results[0]) == Some(width)).then(|| inst.clone())
+    }
+
+    /// The codes that `root`, read as rows of `width` numbers, is made of.
+    pub fn codes(&self, root: ValueId, width: usize) -> Option<CodesOf> {
+        if cfg!(target_endian = "big") {
+            return None; // the codes of a word are the bytes as they lie
+        }
+        let mut inner = Vec::new();
+        let rounds = self.kernel.ty(root).elem();
+        let sum = self.behind(root, &mut inner)?;
+        let (Op::Elementwise(Elementwise::Add), &[x, y]) = (&sum.op, &sum.operands[..]) else { return None };
+        let group = self.last_extent(sum.results[0])?;
+        if group == 0 || !group.is_multiple_of(ROWS_AT_ONCE as usize) || !width.is_multiple_of(group) {
+            return None;
+        }
+        [(x, y), (y, x)].into_iter().find_map(|(scaled, bias)| {
+            let (mut inner, mut between) = (inner.clone(), Vec::new());
+            let product = self.behind(scaled, &mut between)?;
+            if !between.iter().any(|&value| self.kernel.ty(value).elem() == rounds) {
+                return None;
+            }
+            inner.extend(between);
+            let (Op::Elementwise(Elementwise::Mul), &[x, y]) = (&product.op, &product.operands[..]) else {
+                return None;
+            };
+            let same = self.kernel.ty(product.results[0]).shape() == self.kernel.ty(sum.results[0]).shape();
+            let biases = same.then(|| self.of_groups(bias, width / group, &mut inner)).flatten()?;
+            [(x, y), (y, x)].into_iter().find_map(|(code, scale)| {
+                let mut inner = inner.clone();
+                let (words, bits) = self.unpacked(code, width, &mut inner)?;
+                let scales = self.of_groups(scale, width / group, &mut inner)?;
+                inner.retain(|&value| value != root);
+                Some(CodesOf { parts: [words, scales, biases.clone()], bits, group: group as u32, rounds, inner })
+            })
+        })
+    }
+
+    /// One number a group, from memory.
+    fn of_groups(&self, value: ValueId, groups: usize, through: &mut Vec<ValueId>) -> Option<Inst> {
+        let inst = self.loaded(value, groups, through)?;
+        let one_a_row = self.last_extent(value) == Some(1);
+        (one_a_row && self.kernel.ty(inst.results[0]).elem().is_float()).then_some(inst)
+    }
+
+    /// Words from memory whose codes, as numbers, the value holds.
+    fn unpacked(&self, value: ValueId, width: usize, through: &mut Vec<ValueId>) -> Option<(Inst, u8)> {
+        let cast = self.behind(value, through)?;
+        let (Op::Elementwise(Elementwise::Cast { .. }), &[codes]) = (&cast.op, &cast.operands[..]) else { return None };
+        let unpack = self.behind(codes, through)?;
+        let Op::ShapeOp(ShapeOp::Unpack { bits: bits @ (4 | 8) }) = unpack.op else { return None };
+        let words = self.loaded(unpack.operands[0], width * usize::from(bits) / 32, through)?;
+        (self.kernel.ty(words.results[0]).elem() == Elem::U32).then_some((words, bits))
+    }
+}
