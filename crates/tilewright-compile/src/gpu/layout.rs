@@ -165,6 +165,13 @@ impl Layout {
         parts
     }
 
+    /// The same with neighbours along a row in neighbouring registers, where a thread has some.
+    pub fn neighbours_first(&self) -> Layout {
+        let near = |digit: &Digit| digit.of == Of::Register && (digit.down, digit.across) == (0, 1);
+        let (first, rest): (Vec<Digit>, Vec<Digit>) = self.digits.iter().partition(|digit| near(digit));
+        Layout { digits: first.into_iter().chain(rest).collect() }
+    }
+
     fn split(&self, of: Of) -> impl Iterator<Item = Digit> + '_ {
         self.digits.iter().copied().filter(move |d| d.of == of)
     }

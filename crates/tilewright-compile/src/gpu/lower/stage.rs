@@ -169,7 +169,7 @@ impl<'k> Lowering<'_, 'k> {
             let [value] = inst.results[..] else { return None };
             let load = self.places.loaded(value)?;
             let small = matches!(self.places.home(value), Home::Registers(layout) if layout.registers() <= SMALL);
-            (small && !self.places.only_moved(value)).then_some((value, load))
+            (small && !self.places.only_moved(value) && !self.places.is_decoded(value)).then_some((value, load))
         });
         let decided = |load: &Inst, known: &mut _| load.operands.iter().all(|&o| self.decided(o, body, known));
         let found: Vec<_> = candidates.collect();

@@ -53,7 +53,7 @@ fn digits_value(number: u32, digits: &[[u32; 3]]) -> u32 {
     digits.iter().map(|&[place, size, factor]| number / place % size * factor).sum()
 }
 
-fn digits_of_register(layout: &Layout, digits: &[[u32; 3]], register: Register) -> Text {
+pub(super) fn digits_of_register(layout: &Layout, digits: &[[u32; 3]], register: Register) -> Text {
     match register {
         Register::At(at) => Text::int(digits_value(at, digits)),
         Register::Loop(step) => digits_text("r", digits, layout.registers(), step),

@@ -1,9 +1,10 @@
 //! Elementwise steps.
 
 use super::Printer;
-use super::coordinates::{Register, wanted};
+use super::coordinates::{Register, digits_of_register, wanted};
 use super::number::{Arithmetic, elementwise, held};
 use super::text::Text;
+use crate::gpu::layout::{Digit, Of};
 use crate::gpu::program::{FragmentId, Map, MapOp, MapOperand};
 use tilewright_ir::Elem;
 use tilewright_ir::op::Elementwise;
@@ -86,6 +87,18 @@ impl Printer<'_> {
 }
 
 impl Printer<'_> {
+    pub(super) fn reorder(&mut self, to: FragmentId, from: FragmentId) {
+        let [layout, source] = [to, from].map(|of| self.program.fragments[of.index()].layout.clone());
+        let (to, from) = (self.fragment(to), self.fragment(from));
+        let place = |digit: Digit| source.digits(Of::Register).find(|(_, own)| *own == digit).map_or(0, |(at, _)| at);
+        let digits: Vec<[u32; 3]> =
+            layout.digits(Of::Register).map(|(at, digit)| [at, digit.size, place(digit)]).collect();
+        let register = self.registers(&layout, 1);
+        let at = digits_of_register(&layout, &digits, register);
+        self.out.line(format!("{to}[{}] = {from}[{}];", register.plus(0).text, at.text));
+        self.end(register);
+    }
+
     pub(super) fn scale(&mut self, to: FragmentId, by: FragmentId) {
         let program = self.program;
         let (whole, factors) = (&program.fragments[to.index()], &program.fragments[by.index()]);
