@@ -143,7 +143,7 @@ impl Block {
                 (Abs, Unsigned | Mask) => self.unary(|a| a),
                 (Exp2, _) => self.unary(|a| bits(math::exp2::<FMA>(float(a)))),
                 (Log2, _) => self.unary(|a| bits(float(a).log2())),
-                (Tanh, _) => self.unary(|a| bits(math::tanh::<FMA>(float(a)))),
+                (Tanh | TanhCoarse, _) => self.unary(|a| bits(math::tanh::<FMA>(float(a)))),
                 (Rsqrt, _) => self.unary(|a| bits(1.0 / float(a).sqrt())),
                 (Recip, _) => self.unary(|a| bits(1.0 / float(a))),
                 (Round, _) => self.unary(|a| bits(math::round::<FMA>(float(a)))),

@@ -4,8 +4,10 @@
 //! - `tile`: elementwise groups, movement, reductions, conversions between layouts, stores
 //! - `dot`: products and their operands in shared memory
 //! - `stage`: loops, and copies that run ahead of them
+//! - `foresee`: numbers from memory that decide on such copies
 
 mod dot;
+mod foresee;
 mod scalar;
 mod stage;
 mod tile;

@@ -98,7 +98,7 @@ impl Printer<'_> {
         let rows = [0, 1, 8, 9];
         let of_row =
             |base: &str, pitch: u32, row: u32| atom(base).plus(&atom("k").times(pitch)).plus(&Text::int(row * pitch));
-        let kind = if bytes == 2 { "unsigned short" } else { self.language.vector(bytes) };
+        let kind = self.language.vector(bytes);
         for (number, row) in rows.into_iter().enumerate() {
             let word = self.shared_at(kind, &of_row("b_words", pitch, row), true);
             self.out.line(format!("const {kind} w{number} = {word};"));
@@ -111,7 +111,7 @@ impl Printer<'_> {
             }
             self.out.line(format!("const unsigned offset{pair} = offset_{bits}_{name}(scale{pair});"));
         }
-        let parts: Vec<Vec<String>> = (0..4).map(|row| words(&format!("w{row}"), bytes.max(4))).collect();
+        let parts: Vec<Vec<String>> = (0..4).map(|row| words(&format!("w{row}"), bytes)).collect();
         let halves = ["low", "high"].into_iter().take(if bytes == 2 { 1 } else { 2 });
         let halves: Vec<(usize, &str)> =
             (0..parts[0].len()).flat_map(|part| halves.clone().map(move |half| (part, half))).collect();

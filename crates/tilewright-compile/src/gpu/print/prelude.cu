@@ -13,6 +13,18 @@ __device__ __forceinline__ float exp2_fast(float x) {
     return y;
 #endif
 }
+//: tanh_coarse
+// Within 2^-17 of itself: the first two terms near 0, else 1 - 2 / (1 + e^2x).
+__device__ __forceinline__ float tanh_coarse(float x) {
+    const float near = fmaf(x * x, x * -0.333333343f, x), power = exp2_fast(x * 2.88539004f) + 1.0f;
+#ifdef TILEWRIGHT_HARNESS
+    const float part = 1.0f / power;
+#else
+    float part;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(part) : "f"(power));
+#endif
+    return fabsf(x) < 0.0625f ? near : fmaf(-2.0f, part, 1.0f);
+}
 //: add_i32
 __device__ __forceinline__ int add_i32(int a, int b) { return (int)((unsigned)a + (unsigned)b); }
 //: sub_i32
