@@ -93,6 +93,17 @@ impl Printer<'_> {
         Register::Loop(step)
     }
 
+    /// Leaves out registers that hold rows beyond the tile in every thread, such as the lower eight of a fragment of a few rows.
+    pub(super) fn skip_rows_beyond(&mut self, layout: &Layout, rows: u32, register: Register) {
+        if register == Register::At(0) {
+            return;
+        }
+        for (place, size, held) in layout.rows_held(rows) {
+            let digit = digits_text("r", &[[place, size, 1]], layout.registers(), 1);
+            self.out.line(format!("if ({}) continue;", Text::compare(&digit, ">=", &Text::int(held)).text));
+        }
+    }
+
     /// Closes that loop.
     pub(super) fn end(&mut self, register: Register) {
         match register {

@@ -111,7 +111,12 @@ impl Printer<'_> {
                 let k = Text::product(&Text::atom("k"), '/', &Text::int(8));
                 let index = Text::atom("m").times(left).plus(&k).times(4);
                 let pack = format!("pack_{}", dot.elem.name());
+                let rows = self.program.fragments[a.index()].extents[0];
                 for part in 0..4 {
+                    if part % 2 == 1 && rows <= 8 {
+                        self.out.line(format!("a[m][{part}] = 0u;")); // no such rows
+                        continue;
+                    }
                     let beyond = (part / 2 + 1) * 8 + dot.depth - 16 > left * 8;
                     let column = Text::atom("k").plus(&Text::product(
                         &Text::product(&Text::atom("lane"), '%', &Text::int(4)),
