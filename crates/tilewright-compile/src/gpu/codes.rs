@@ -38,6 +38,15 @@ pub(super) struct Decoded {
     pub spread: HashSet<[u32; 2]>,
 }
 
+/// A product that may decode its right operand.
+struct Candidate {
+    coded: Coded,
+    /// What it would compute on its way.
+    absorbed: Vec<ValueId>,
+    /// Whether the rows of the codes are columns of the product.
+    transposed: bool,
+}
+
 /// The values of a chain of instructions, each of which only the next one names.
 struct Chain<'p, 'k> {
     places: &'p Places<'k>,
@@ -123,28 +132,26 @@ impl Places<'_> {
         let dots: Vec<&Inst> =
             self.kernel.regions.iter().flat_map(|r| &r.insts).filter(|i| i.op == Op::Matmul(Matmul::Dot)).collect();
         let shape = |dot: &Inst| matrix(self.kernel.ty(dot.results[0]).shape().unwrap_or(Shape::SCALAR));
-        let all: Vec<Option<(Coded, Vec<ValueId>, bool)>> = dots.iter().map(|dot| self.decoded(dot)).collect();
+        let all: Vec<Option<Candidate>> = dots.iter().map(|dot| self.decoded(dot)).collect();
         for (dot, of) in dots.iter().zip(&all) {
-            let Some((coded, absorbed, transposed)) = of else { continue };
+            let Some(candidate) = of else { continue };
             // Tiles of one shape lie one way.
-            let alike = |(other, of): (&&Inst, &Option<(Coded, Vec<ValueId>, bool)>)| {
-                shape(other) != shape(dot) || matches!(of, Some((_, _, false)))
-            };
-            if !transposed && !dots.iter().zip(&all).all(alike) {
+            let spreads = |of: &Option<Candidate>| of.as_ref().is_some_and(|of| !of.transposed);
+            let mut alike = dots.iter().zip(&all).filter(|(other, _)| shape(other) == shape(dot));
+            if !candidate.transposed && !alike.all(|(_, of)| spreads(of)) {
                 continue;
             }
-            found.products.insert(dot.results[0], *coded);
-            found.absorbed.extend(absorbed);
-            if !transposed {
+            found.products.insert(dot.results[0], candidate.coded);
+            found.absorbed.extend(&candidate.absorbed);
+            if !candidate.transposed {
                 found.spread.insert(shape(dot));
             }
         }
         found
     }
 
-    /// What a product's right operand is decoded from, what that absorbs, and whether it is transposed, where the matrix unit can
-    /// take it so.
-    fn decoded(&self, dot: &Inst) -> Option<(Coded, Vec<ValueId>, bool)> {
+    /// What a product's right operand is decoded from, where the matrix unit can take it so.
+    fn decoded(&self, dot: &Inst) -> Option<Candidate> {
         let (unit, elem) = self.unit(dot);
         let (right, transposed) = self.behind_transposes(dot.operands[1]);
         let mut chain = Chain { places: self, values: Vec::new() };
@@ -163,6 +170,11 @@ impl Places<'_> {
                 && coded.group.is_multiple_of(lane)
                 && [16, 32, 64, 128].contains(&(lane * bits))
         };
-        (unit == Unit::Mma && whole && self.uses(dot.operands[1]) == 1).then_some((coded, chain.values, transposed))
+        let absorbed = chain.values;
+        (unit == Unit::Mma && whole && self.uses(dot.operands[1]) == 1).then_some(Candidate {
+            coded,
+            absorbed,
+            transposed,
+        })
     }
 }
