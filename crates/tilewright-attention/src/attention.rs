@@ -12,7 +12,7 @@ use crate::pairs;
 use crate::plan::Plan;
 use crate::tuning::{self, Machine};
 use std::sync::Arc;
-use tilewright_ir::{Elem, Schedule};
+use tilewright_ir::{Elem, Schedule, Work};
 use tilewright_runtime::{Device, Tensor, TensorView, TensorViewMut};
 
 /// A request for attention: `softmax(scale * q k^T + …) v`, built up by methods and then planned or run.
@@ -44,6 +44,7 @@ pub struct Attention<'a> {
     lse: bool,
     splits: Splits,
     schedule: Option<Schedule>,
+    work: Option<Work>,
 }
 
 /// Into how many shares the keys of a sequence are split, each walked by its own programs.
@@ -105,6 +106,7 @@ impl<'a> Attention<'a> {
             lse: false,
             splits: Splits::Auto,
             schedule: None,
+            work: None,
         }
     }
 
@@ -203,6 +205,11 @@ impl<'a> Attention<'a> {
         Attention { schedule: Some(schedule), ..self }
     }
 
+    /// This sharing of the work of a tile among a GPU's threads instead of the planner's. Other devices have no use for it.
+    pub fn work(self, work: Work) -> Self {
+        Attention { work: Some(work), ..self }
+    }
+
     /// Chooses a schedule and compiles the kernel, or finds it compiled.
     ///
     /// # Errors
@@ -291,6 +298,11 @@ impl<'a> Attention<'a> {
     /// The splits asked for.
     pub fn requested_splits(&self) -> Splits {
         self.splits
+    }
+
+    /// The sharing of the work asked for.
+    pub fn requested_work(&self) -> Option<Work> {
+        self.work
     }
 
     /// The schedule asked for.

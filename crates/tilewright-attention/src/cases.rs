@@ -23,7 +23,7 @@ use crate::features::Mask;
 use crate::pairs;
 use crate::quant::Affine;
 use crate::reference::{Bound, Mismatch, Problem, attention, compare};
-use tilewright_ir::{Elem, Schedule};
+use tilewright_ir::{Elem, Schedule, Work};
 use tilewright_runtime::{Device, TensorView};
 
 /// What the inputs hold.
@@ -65,6 +65,7 @@ pub struct Case {
     ring_start: Option<Vec<i32>>,
     splits: Splits,
     schedule: Option<Schedule>,
+    work: Option<Work>,
     lse: bool,
 }
 
@@ -135,6 +136,7 @@ impl Case {
             ring_start: None,
             splits: Splits::Auto,
             schedule: None,
+            work: None,
             lse: true,
         }
     }
@@ -256,6 +258,12 @@ impl Case {
         self
     }
 
+    /// How a GPU's threads share the work of a tile, instead of the planner's way.
+    pub fn work(mut self, work: Work) -> Case {
+        self.work = Some(work);
+        self
+    }
+
     /// Without lse, as a benchmark runs it.
     pub fn without_lse(mut self) -> Case {
         self.lse = false;
@@ -323,6 +331,9 @@ impl Case {
         }
         if let Some(schedule) = self.schedule {
             request = request.schedule(schedule);
+        }
+        if let Some(work) = self.work {
+            request = request.work(work);
         }
         if self.lse { request.lse() } else { request }
     }

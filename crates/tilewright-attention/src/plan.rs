@@ -61,7 +61,7 @@ impl Plan {
         let (variant, reason) = Variant::of(request, checked, &info)?;
         variant.check(&shape)?;
         let asked = request.requested_splits();
-        let (shares, why) = tuning::shares(asked, &shape, variant.schedule, &info);
+        let (shares, why) = tuning::shares(asked, &shape, (variant.schedule, variant.work), &info);
         let compile = |(key, trace): Traced| device.compile_keyed(&key, || trace().map_err(AttentionError::from));
         let grid = grid(&grids::FORWARD, &shape, variant.schedule, 1)?;
         let passes = match shares {

@@ -155,7 +155,12 @@ pub(crate) enum Shares {
 ///
 /// The rule: as many shares as give each thread two programs, each of at least 512 keys; on a GPU as many as its
 /// multiprocessors hold at once, each of at least two tiles. Prefill is never split: its query tiles keep all threads busy.
-pub(crate) fn shares(asked: Splits, shape: &Extents, schedule: Schedule, device: &DeviceInfo) -> (Shares, String) {
+pub(crate) fn shares(
+    asked: Splits,
+    shape: &Extents,
+    (schedule, work): (Schedule, Option<Work>),
+    device: &DeviceInfo,
+) -> (Shares, String) {
     let threads = device.threads;
     match asked {
         Splits::Count(1) => (Shares::Whole, "as requested".to_string()),
@@ -173,9 +178,11 @@ pub(crate) fn shares(asked: Splits, shape: &Extents, schedule: Schedule, device:
                 DeviceKind::Cpu | DeviceKind::Interp => {
                     ((PROGRAMS_PER_THREAD * threads).div_ceil(programs), LEAST_SHARE)
                 }
-                // A multiprocessor holds two blocks of few queries. One that waits for a free place costs a whole round.
+                // A multiprocessor holds two blocks of few queries, or as many as they were made for. One that waits for a free place
+                // costs a whole round.
                 DeviceKind::Cuda | DeviceKind::Metal => {
-                    (PROGRAMS_PER_THREAD * threads / programs, LEAST_TILES * schedule.keys as usize)
+                    let held = work.map_or(0, |work| work.blocks as usize).max(PROGRAMS_PER_THREAD);
+                    (held * threads / programs, LEAST_TILES * schedule.keys as usize)
                 }
             };
             match wanted.min(shape.capacity / least).min(MAX_SPLITS) {

@@ -93,6 +93,8 @@ impl Variant {
             (None, None) => planned,
         };
         let Choice { schedule, work, reason } = choice;
+        let on_gpu = matches!(device.kind, DeviceKind::Cuda | DeviceKind::Metal);
+        let work = request.requested_work().filter(|_| on_gpu).or(work);
         let variant = Variant {
             q: request.q().elem(),
             kv: request.cache().elem(),
@@ -119,6 +121,7 @@ impl Variant {
             == (request.q().elem(), cache.elem(), head_dim, value_dim, request.wants_lse(), cache.format())
             && (self.factor == Factor::Any || self.factor == Factor::of(checked.scale))
             && request.requested_schedule().is_none_or(|asked| asked == self.schedule)
+            && request.requested_work().is_none_or(|asked| self.work.is_none_or(|work| asked == work))
             && self.features.have_kernels_of(request.features())
     }
 

@@ -6,13 +6,15 @@ use crate::check::Check;
 use crate::devices::DeviceName;
 use crate::error::CliError;
 use crate::output::{self, BAD, FAINT, OutputFile, Progress, paint};
+use crate::settings;
 use crate::test::{list, matching};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tilewright::attention::cases::Case;
 use tilewright::attention::reference::{self, Bound, Problem};
-use tilewright::attention::{Extents, KernelEntry, Library};
+use tilewright::attention::{Extents, KernelEntry, Library, Splits};
+use tilewright::lang::ir::{Schedule, Work};
 use tilewright::prelude::{Attention, Device, Elem, Plan, Tensor};
 use tilewright::runtime::{DeviceKind, cpu::fma_peak};
 
@@ -37,6 +39,16 @@ pub struct Args {
     /// Measure each case for about this long, and at least three times.
     #[arg(long, default_value = "1", value_name = "S", value_parser = duration)]
     seconds: Duration,
+    /// The tile shape, as in `heads=4,queries=1,keys=64` [default: as tuned].
+    #[arg(long, value_name = "NAME=N,…")]
+    tile: Option<String>,
+    /// On a GPU: how the threads of a block share a tile, as in `rows=1,columns=4,stages=2,blocks=2`; what is left out is 1
+    /// [default: as tuned].
+    #[arg(long, value_name = "NAME=N,…")]
+    work: Option<String>,
+    /// Into how many shares the keys are split [default: as many as the device needs].
+    #[arg(long, value_name = "N")]
+    splits: Option<usize>,
     /// Name the cases and measure none.
     #[arg(long)]
     list: bool,
@@ -114,6 +126,28 @@ struct Timing {
     sets: usize,
 }
 
+/// What the command line asks of all cases.
+struct Asked {
+    tile: Option<Schedule>,
+    work: Option<Work>,
+    splits: Option<Splits>,
+}
+
+impl Asked {
+    fn of(&self, mut case: Case) -> Case {
+        if let Some(tile) = self.tile {
+            case = case.tile(tile);
+        }
+        if let Some(work) = self.work {
+            case = case.work(work);
+        }
+        match self.splits {
+            Some(splits) => case.splits(splits),
+            None => case,
+        }
+    }
+}
+
 /// Runs the command.
 pub fn run(args: &Args, library: &Library) -> Result<(), CliError> {
     let on_gpu = match args.device {
@@ -126,7 +160,12 @@ pub fn run(args: &Args, library: &Library) -> Result<(), CliError> {
         return list(&cases()?, Case::name, args.json.is_some());
     }
     let device = open(args)?;
-    let cases = cases()?;
+    let asked = Asked {
+        tile: args.tile.as_deref().map(settings::tile).transpose()?,
+        work: args.work.as_deref().map(|text| settings::work(text, None)).transpose()?,
+        splits: args.splits.map(Splits::Count),
+    };
+    let cases: Vec<_> = cases()?.into_iter().map(|(kernel, case)| (kernel, asked.of(case))).collect();
     let to_stdout = args.json.as_deref() == Some(Path::new("-"));
     let file = match &args.json {
         Some(path) if !to_stdout => Some(OutputFile::check(path)?),

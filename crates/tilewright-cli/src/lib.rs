@@ -37,6 +37,7 @@ mod error;
 mod inspect;
 mod output;
 mod quantise;
+mod settings;
 mod tensors;
 mod test;
 

@@ -8,11 +8,12 @@ use common::{DIALECTS, harness};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tilewright_attention::cache::{Encoding, Format, Placement};
 use tilewright_attention::cases::{Case, TestCase};
 use tilewright_attention::{Causal, Schedule, Splits, library};
 use tilewright_compile::gpu::Dialect;
 use tilewright_harness::{Checks, Harness, Rendered, Sanitizer};
-use tilewright_ir::Elem;
+use tilewright_ir::{Elem, Work};
 
 /// In both dialects.
 const BOTH: &[&str] = &[
@@ -160,6 +161,51 @@ fn cases_of_every_kernel_are_right_in_metal_in_any_order_of_threads() {
     let Some(harness) = harness() else { return };
     let cases = [named(BOTH), planned(Dialect::Msl)].concat();
     check(&harness, Dialect::Msl, &Checks::orders(), &cases);
+}
+
+/// Caches of codes in tiles that CUDA's matrix unit takes as words: dims, group, keys of a tile, and warps across.
+fn coded() -> Vec<TestCase> {
+    let heads = |heads, queries, keys| Schedule { heads, queries, keys };
+    let work = |rows, columns, stages| Work { rows, columns, stages, blocks: 1 };
+    use Placement::{Contiguous, Ring};
+    type Row = (Elem, (Placement, &'static str, &'static str), usize, [usize; 2], Schedule, Work);
+    let rows: [Row; 12] = [
+        (Elem::Bf16, (Contiguous, "q4g64", "q4g64"), 128, [1, 333], heads(4, 1, 64), work(1, 1, 2)),
+        (Elem::Bf16, (Contiguous, "q8g64", "q8g64"), 128, [1, 333], heads(4, 1, 64), work(1, 1, 2)),
+        (Elem::Bf16, (Contiguous, "q4g64", "q4g64"), 128, [1, 333], heads(4, 1, 64), work(1, 4, 2)),
+        (Elem::Bf16, (Contiguous, "q8g32", "q8g128"), 128, [1, 200], heads(4, 1, 96), work(1, 4, 3)),
+        (Elem::F16, (Contiguous, "q4g32", "q8g64"), 128, [1, 200], heads(4, 1, 32), work(1, 2, 2)),
+        (Elem::F16, (Contiguous, "q8g64", "q4g64"), 64, [1, 150], heads(4, 1, 32), work(1, 1, 2)),
+        (Elem::Bf16, (Ring, "q4g32", "q8g32"), 64, [3, 150], heads(4, 4, 32), work(1, 2, 1)),
+        (Elem::Bf16, (Contiguous, "q8g64", "q8g64"), 64, [3, 150], heads(4, 4, 32), work(1, 1, 2)),
+        (
+            Elem::Bf16,
+            (Placement::Paged { page_size: 16 }, "q8g64", "q4g64"),
+            64,
+            [3, 150],
+            heads(4, 4, 32),
+            work(1, 1, 2),
+        ),
+        (Elem::Bf16, (Contiguous, "q4g64", "q4g64"), 256, [1, 100], heads(4, 1, 32), work(1, 4, 2)),
+        (Elem::Bf16, (Contiguous, "q4g64", "q8g64"), 64, [70, 70], heads(1, 64, 32), work(4, 1, 2)),
+        (Elem::F16, (Contiguous, "q8g64", "q4g64"), 128, [40, 70], heads(1, 64, 32), work(2, 2, 2)),
+    ];
+    let codes = |text: &str| Encoding::Affine(text.parse().unwrap());
+    let case = |(elem, (placement, keys, values), dim, [q_len, kv], tile, work): Row| {
+        let format = Format { placement, keys: codes(keys), values: codes(values), tail: false };
+        let name = format!("codes in {format} of {dim} by {tile}, {work}");
+        let case = Case::new(name).types(elem, elem).heads(4, if tile.heads == 1 { 4 } else { 1 }).dims(dim, dim);
+        case.lengths(q_len, kv).cache(format).tile(tile).work(work).feature(Causal).into()
+    };
+    rows.into_iter().map(case).collect()
+}
+
+#[test]
+fn codes_that_the_matrix_unit_takes_as_words_are_right_in_any_order_of_threads() {
+    let Some(harness) = harness() else { return };
+    check(&harness, Dialect::Cuda, &Checks::orders(), &coded());
+    let checks = Checks { runs: vec![], sanitizers: vec![Sanitizer::Address, Sanitizer::Thread], ..Checks::once() };
+    check(&harness, Dialect::Cuda, &checks, &coded()[..4]);
 }
 
 #[test]

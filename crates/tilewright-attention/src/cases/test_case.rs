@@ -7,7 +7,7 @@ use tilewright_runtime::Device;
 #[derive(Clone, Debug)]
 pub enum TestCase {
     /// Attention, held against the f64 reference.
-    Attention(Case),
+    Attention(Box<Case>),
     /// New tokens into a cache and back.
     Cache(CacheCase),
     /// The classes of a mask's tiles.
@@ -47,7 +47,7 @@ impl TestCase {
 
 impl From<Case> for TestCase {
     fn from(case: Case) -> TestCase {
-        TestCase::Attention(case)
+        TestCase::Attention(Box::new(case))
     }
 }
 

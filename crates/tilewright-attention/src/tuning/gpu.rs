@@ -37,6 +37,8 @@ enum Serves {
     Stored,
     /// Of these, those whose masks leave no holes.
     Plain,
+    /// Those whose keys and values are codes that the matrix unit's lanes decode: of one tensor, and with no holes.
+    Codes,
 }
 
 const fn row(phase: Phase, bytes: usize, max_dim: usize, rows: u32, keys: u32, work: [u32; 4]) -> Row {
@@ -73,10 +75,15 @@ pub(super) const CUDA: &[Row] = &[
     row(Phase::Prefill, 4, ANY, 32, 16, [2, 4, 1, 1]),
     row(Phase::Prefill, 4, ANY, 16, 16, [1, 4, 1, 1]),
     row(Phase::Prefill, 4, ANY, 16, 16, [1, 2, 1, 1]), // up to dim 512 in 99 KiB
+    // A warp a block: nothing is decoded twice, and no warp waits for another.
+    Row { serves: Serves::Codes, ..row(Phase::Few, 2, 128, 16, 64, [1, 1, 2, 8]) },
+    Row { serves: Serves::Codes, ..row(Phase::Few, 2, 128, 16, 32, [1, 1, 2, 8]) },
+    Row { serves: Serves::Codes, ..row(Phase::Few, 2, 128, 16, 32, [1, 1, 2, 4]) },
     row(Phase::Few, 2, 128, 16, 64, [1, 4, 2, 2]),
     row(Phase::Few, 2, 256, 16, 64, [1, 4, 2, 1]),
     row(Phase::Few, 2, ANY, 16, 32, [1, 4, 2, 1]),
     row(Phase::Few, 2, ANY, 16, 32, [1, 4, 1, 1]),
+    Row { serves: Serves::Codes, ..row(Phase::Few, 2, 128, 64, 64, [1, 4, 2, 2]) },
     row(Phase::Few, 2, 128, 64, 64, [4, 1, 2, 2]),
     row(Phase::Few, 2, 256, 64, 32, [4, 2, 2, 1]),
     row(Phase::Few, 2, 512, 64, 32, [4, 2, 1, 1]),
@@ -122,6 +129,11 @@ impl Row {
         let Work { columns, stages, .. } = self.work;
         let side = |encoding: Encoding, dim: usize| match encoding {
             Encoding::Stored => stages * of(dim, kv.bytes()),
+            // Decoded on the way: scales and biases lie close, and no decoded tile is there.
+            Encoding::Affine(Affine { bits, group }) if self.serves == Serves::Codes => {
+                let scales = (dim.div_ceil(group.size()) * kv.bytes()).next_multiple_of(4) as u32;
+                stages * (of(dim * bits.width() / 8, 1) + 2 * scales)
+            }
             Encoding::Affine(Affine { bits, group }) => {
                 let scales = of(dim.div_ceil(group.size()), kv.bytes());
                 stages * (of(dim * bits.width() / 8, 1) + 2 * scales) + of(dim, q.bytes())
@@ -156,10 +168,14 @@ pub(super) fn choose(
     let taken = |row: &Row| row.work.blocks * row.shared_bytes(shape, types, cache);
     let fits = |row: &&Row| shared_bytes == ALL_FIT || taken(row) <= shared_bytes;
     let stored = [cache.keys, cache.values].iter().all(|encoding| matches!(encoding, Encoding::Stored));
+    let coded = [cache.keys, cache.values].iter().all(|encoding| matches!(encoding, Encoding::Affine(_)));
+    let one_tensor = !cache.tail && matches!(cache.placement, Placement::Contiguous | Placement::Ring);
+    let codes = coded && one_tensor && !holes && types[0] == types[1];
     let serves = |row: &&Row| match row.serves {
         Serves::All => true,
         Serves::Stored => stored,
         Serves::Plain => stored && !holes,
+        Serves::Codes => codes,
     };
     let rows = || table.iter().filter(served).filter(fits).filter(serves);
     let most = rows().map(|row| row.rows).max();

@@ -2,11 +2,11 @@
 
 use super::{Args, Emit, Report, passed};
 use crate::error::CliError;
+use crate::settings;
 use serde::Serialize;
 use std::fmt;
 use tilewright::attention::{KernelEntry, Machine, Tuned};
 use tilewright::lang::SpecText;
-use tilewright::lang::ir::Work;
 use tilewright::runtime::cuda;
 use tilewright_compile::gpu::{Access16, Dialect, Source, Target, compile};
 use tilewright_compile::pass;
@@ -48,7 +48,7 @@ pub fn report(args: &Args, entry: &KernelEntry, given: SpecText) -> Result<Repor
         Dialect::Msl => Machine::Metal,
     };
     let Tuned { text, work } = (entry.tuned)(given, machine).map_err(CliError::Refused)?;
-    let work = args.work.as_deref().map_or(Ok(work), |asked| parse(asked, work).map(Some))?;
+    let work = args.work.as_deref().map_or(Ok(work), |asked| settings::work(asked, work).map(Some))?;
     let traced = entry.spec.trace(&text)?;
     let (after, mut kernel) = passed(traced, args.after.as_deref(), &pass::GPU_PASSES, pass::run_gpu)?;
     kernel.work = work;
@@ -98,31 +98,4 @@ fn needs(source: &Source, target: &Target) -> Result<Needs, CliError> {
         Dialect::Cuda | Dialect::Msl => None,
     };
     Ok(Needs { threads: source.threads, shared_bytes: source.shared_bytes, compiled })
-}
-
-/// The most warps of a block.
-const MOST_WARPS: u32 = 32;
-
-/// Reads `rows=4,columns=1,stages=2,blocks=2`; what is left out is as tuned, or 1.
-fn parse(text: &str, tuned: Option<Work>) -> Result<Work, CliError> {
-    let wrong = || CliError::Setting {
-        text: format!("--work {text}"),
-        wanted: format!(
-            "rows=N,columns=N,stages=N,blocks=N or some of them, powers of two, with rows times columns at most {MOST_WARPS}"
-        ),
-    };
-    let mut work = tuned.unwrap_or(Work { rows: 1, columns: 1, stages: 1, blocks: 1 });
-    for part in text.split(',') {
-        let (name, number) = part.split_once('=').ok_or_else(wrong)?;
-        let field = match name {
-            "rows" => &mut work.rows,
-            "columns" => &mut work.columns,
-            "stages" => &mut work.stages,
-            "blocks" => &mut work.blocks,
-            _ => return Err(wrong()),
-        };
-        let fits = |n: &u32| n.is_power_of_two() && *n <= MOST_WARPS;
-        *field = number.parse().ok().filter(fits).ok_or_else(wrong)?;
-    }
-    if work.warps() <= MOST_WARPS { Ok(work) } else { Err(wrong()) }
 }

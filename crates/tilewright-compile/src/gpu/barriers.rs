@@ -104,6 +104,7 @@ fn inner(step: &Step) -> Vec<&Vec<Step>> {
         | Step::Set(..)
         | Step::Map(_)
         | Step::Assign { .. }
+        | Step::Reorder { .. }
         | Step::Scale { .. }
         | Step::Load(_)
         | Step::Store(_)
@@ -279,6 +280,7 @@ impl Walk<'_> {
             }
             Step::Map(_)
             | Step::Assign { .. }
+            | Step::Reorder { .. }
             | Step::Scale { .. }
             | Step::Load(_)
             | Step::Store(_)
@@ -358,11 +360,12 @@ fn accesses(program: &Program, step: &Step) -> Vec<(BufferId, At, Kind)> {
         Step::Copy(copy) if copy.asynchronous => vec![access(&copy.to, Kind::Copy(0))],
         Step::Copy(copy) => vec![access(&copy.to, Kind::Write)],
         Step::Dot(dot) => {
-            let b = access(&dot.b, Kind::Read);
-            match &dot.a {
-                DotOperand::Shared(a) => vec![access(a, Kind::Read), b],
-                DotOperand::Fragment(_) => vec![b],
-            }
+            let codes = dot.codes.iter().flat_map(|codes| [&codes.scales, &codes.biases]);
+            let a = match &dot.a {
+                DotOperand::Shared(a) => Some(a),
+                DotOperand::Fragment(_) => None,
+            };
+            a.into_iter().chain([&dot.b]).chain(codes).map(|slot| access(slot, Kind::Read)).collect()
         }
         Step::Fold(fold) => fold.exchange.iter().map(|&buffer| (buffer, At::Any, Kind::Write)).collect(),
         Step::Combine(fold) => fold.exchange.iter().map(|&buffer| (buffer, At::Any, Kind::Read)).collect(),
@@ -370,6 +373,7 @@ fn accesses(program: &Program, step: &Step) -> Vec<(BufferId, At, Kind)> {
         | Step::Set(..)
         | Step::Map(_)
         | Step::Assign { .. }
+        | Step::Reorder { .. }
         | Step::Scale { .. }
         | Step::Load(_)
         | Step::Store(_)

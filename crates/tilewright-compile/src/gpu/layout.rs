@@ -165,6 +165,20 @@ impl Layout {
         parts
     }
 
+    /// Digits of registers that lead below the first `rows` rows in every thread: place, size, and how many of its values do not.
+    pub fn rows_held(&self, rows: u32) -> Vec<(u32, u32, u32)> {
+        let held = |digit: &Digit| rows.div_ceil(digit.down);
+        let beyond = self.digits(Of::Register).filter(|(_, digit)| digit.down > 0 && held(digit) < digit.size);
+        beyond.map(|(place, digit)| (place, digit.size, held(&digit))).collect()
+    }
+
+    /// The same with neighbours along a row in neighbouring registers, where a thread has some.
+    pub fn neighbours_first(&self) -> Layout {
+        let near = |digit: &Digit| digit.of == Of::Register && (digit.down, digit.across) == (0, 1);
+        let (first, rest): (Vec<Digit>, Vec<Digit>) = self.digits.iter().partition(|digit| near(digit));
+        Layout { digits: first.into_iter().chain(rest).collect() }
+    }
+
     fn split(&self, of: Of) -> impl Iterator<Item = Digit> + '_ {
         self.digits.iter().copied().filter(move |d| d.of == of)
     }

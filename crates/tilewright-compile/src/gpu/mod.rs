@@ -2,6 +2,7 @@
 //! and one printer of C-family source with a CUDA and a Metal dialect.
 
 pub mod barriers;
+mod codes;
 pub mod layout;
 mod lower;
 mod place;

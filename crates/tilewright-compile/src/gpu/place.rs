@@ -6,10 +6,11 @@
 //! without products everything lies in such rows. Where a layout does not fit its use, the lowering converts through shared
 //! memory: layouts decide speed, never meaning.
 
+use super::codes::{Coded, Decoded};
 use super::layout::{Axis, Layout};
 use super::source::Dialect;
 use super::unit::Unit;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use tilewright_ir::op::{Control, Elementwise, Matmul, ShapeOp};
 use tilewright_ir::{Effect, Elem, Inst, Kernel, Op, Region, RegionId, Shape, Type, ValueId, Work};
 
@@ -53,6 +54,7 @@ pub(super) struct Places<'k> {
     read: Vec<bool>,
     homes: Vec<Home>,
     canonical: Canonical,
+    decoded: Decoded,
 }
 
 /// Rows and columns of a tile as a matrix: the last axis across.
@@ -74,6 +76,7 @@ impl<'k> Places<'k> {
             read: vec![false; kernel.values.len()],
             homes: vec![Home::View; kernel.values.len()],
             canonical: Canonical::default(),
+            decoded: Decoded::default(),
         };
         for (at, param) in kernel.params.iter().enumerate() {
             places.defs[param.value.index()] = Some(Def::Param(at as u32));
@@ -159,6 +162,31 @@ impl<'k> Places<'k> {
         (value, odd)
     }
 
+    /// What the right operand of a product is decoded from on its way to the matrix unit.
+    pub fn coded(&self, product: ValueId) -> Option<Coded> {
+        self.decoded.products.get(&product).copied()
+    }
+
+    /// Whether a value is the scales or biases of a decoded operand.
+    pub fn goes_with_codes(&self, value: ValueId) -> bool {
+        self.decoded.products.values().any(|coded| [coded.scales, coded.biases].contains(&value))
+    }
+
+    /// Whether a product computes a value from codes on its way.
+    pub fn is_decoded(&self, value: ValueId) -> bool {
+        self.decoded.absorbed.contains(&value)
+    }
+
+    /// The layout of the sum of a product.
+    pub fn sum_layout(&self, product: ValueId, unit: Unit) -> Layout {
+        let [m, n] = self.matrix(product);
+        let warps = [self.work.rows, self.work.columns];
+        match self.decoded.spread.contains(&[m, n]) {
+            true => Unit::lane_columns(m, n, warps),
+            false => unit.sum_layout(m, n, warps),
+        }
+    }
+
     /// The last instruction that names a value.
     pub fn user(&self, value: ValueId) -> Option<(RegionId, usize)> {
         self.users[value.index()]
@@ -175,6 +203,7 @@ impl<'k> Places<'k> {
     }
 
     fn assign(&mut self) {
+        self.decoded = self.decoded_products();
         self.canonical = Canonical::of(self);
         for at in 0..self.kernel.values.len() {
             let value = ValueId(at as u32);
@@ -187,9 +216,14 @@ impl<'k> Places<'k> {
         self.virtuals();
         let mut vectors = Vec::new();
         for dot in self.dots() {
+            if let Some(&Coded { words, scales, biases, .. }) = self.decoded.products.get(&dot.results[0]) {
+                [words, scales, biases].iter().for_each(|value| self.homes[value.index()] = Home::Shared);
+            }
             let (b, _) = self.behind_transposes(dot.operands[1]);
-            vectors.push(b);
-            self.homes[b.index()] = Home::Shared;
+            if !self.decoded.absorbed.contains(&b) {
+                vectors.push(b);
+                self.homes[b.index()] = Home::Shared;
+            }
             // A branch that changes a loaded tile or leaves it as it is does so in shared memory.
             for yielded in self.yielded(b) {
                 if self.is_load(yielded) {
@@ -377,6 +411,8 @@ struct Canonical {
     /// The unit whose sums lie about, if there are products.
     unit: Option<Unit>,
     warps: [u32; 2],
+    /// Shapes of sums whose columns lie as words of codes have them.
+    spread: HashSet<[u32; 2]>,
     /// The widest tile with each number of rows, and the tallest with each number of columns.
     widest: HashMap<u32, u32>,
     tallest: HashMap<u32, u32>,
@@ -405,11 +441,13 @@ impl Canonical {
             }
         }
         let single = places.dots().any(|dot| places.matrix(dot.results[0])[0] == 1);
-        Canonical { unit, warps: [places.work.rows, places.work.columns], widest, tallest, vector, single }
+        let warps = [places.work.rows, places.work.columns];
+        Canonical { unit, warps, spread: places.decoded.spread.clone(), widest, tallest, vector, single }
     }
 
     fn layout(&self, [rows, columns]: [u32; 2]) -> Layout {
         let full = |rows, columns| match self.unit {
+            Some(_) if self.spread.contains(&[rows, columns]) => Unit::lane_columns(rows, columns, self.warps),
             Some(unit) => unit.sum_layout(rows, columns, self.warps),
             None => Layout::blocked(rows, columns, self.vector.min(columns), self.warps[0] * self.warps[1]),
         };

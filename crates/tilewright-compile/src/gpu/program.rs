@@ -187,6 +187,13 @@ pub enum Step {
         /// From, of the same layout.
         from: FragmentId,
     },
+    /// The same registers in another order.
+    Reorder {
+        /// To.
+        to: FragmentId,
+        /// From, of a layout with the same digits; those of registers may be in another order.
+        from: FragmentId,
+    },
     /// Each element times that of a slice which lines up. Where a warp's factors are all 1, as those of an online softmax
     /// mostly are, it does nothing.
     Scale {
@@ -221,7 +228,7 @@ pub enum Step {
     },
     /// Zeros all over a slot.
     Clear(Slot),
-    /// A tile of a tensor into shared memory, by all threads together; asynchronously where it goes by 16 bytes.
+    /// A tile of a tensor into shared memory, by all threads together; asynchronously where it goes by 4 or 16 bytes.
     Copy(Copy),
     /// Closes the group of the copies since the last one.
     Commit,
@@ -317,8 +324,8 @@ pub struct Copy {
     pub extents: [u32; 2],
     /// The element for a row and column.
     pub address: Address,
-    /// Whether rows go by 16 bytes.
-    pub vector: bool,
+    /// The bytes of one access, 16 or 4, where rows go by so many; else elements go one by one.
+    pub chunk: Option<u32>,
     /// Whether the copy is only started here, and done when its group was waited for.
     pub asynchronous: bool,
 }
@@ -334,12 +341,28 @@ pub struct Dot {
     pub sum: FragmentId,
     /// `[m, k]`.
     pub a: DotOperand,
-    /// `[k, n]`, or `[n, k]` where `transposed`.
+    /// `[k, n]`, or `[n, k]` where `transposed`; with `codes`, words of 32 bits that hold so many.
     pub b: Slot,
+    /// How the numbers of `b` are decoded, where it holds codes. Then `b` has no padding, and a sum that is not `transposed` lies as
+    /// [`Unit::lane_columns`] says.
+    pub codes: Option<Codes>,
     /// Whether the buffer of `b` has a row for each column of the product.
     pub transposed: bool,
     /// How deep, a multiple of the unit's depth.
     pub depth: u32,
+}
+
+/// What codes stand for: `T(T(code * scale) + bias)`, in the element type of the product.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Codes {
+    /// A factor for each row and group of columns.
+    pub scales: Slot,
+    /// A summand for each.
+    pub biases: Slot,
+    /// Of a code: 4 or 8.
+    pub bits: u8,
+    /// Columns of a group.
+    pub group: u32,
 }
 
 /// The left operand of a product.

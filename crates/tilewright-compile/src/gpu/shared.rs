@@ -82,6 +82,8 @@ fn lifetimes(program: &Program, steps: &[Step], narrow: bool, clock: &mut u32, o
             Step::Get { from, .. } => touch(from.buffer, false),
             Step::Dot(dot) => {
                 touch(dot.b.buffer, false);
+                let codes = dot.codes.iter().flat_map(|codes| [&codes.scales, &codes.biases]);
+                codes.for_each(|slot| touch(slot.buffer, false));
                 if let DotOperand::Shared(a) = &dot.a {
                     touch(a.buffer, false);
                 }
@@ -112,6 +114,7 @@ fn lifetimes(program: &Program, steps: &[Step], narrow: bool, clock: &mut u32, o
             | Step::Set(..)
             | Step::Map(_)
             | Step::Assign { .. }
+            | Step::Reorder { .. }
             | Step::Scale { .. }
             | Step::Load(_)
             | Step::Store(_)

@@ -1,6 +1,8 @@
 //! What rendering a kernel for a GPU gives: text, and all that a launch needs to know of it.
 
-use tilewright_ir::{Access, Elem, Kernel, Type};
+use std::collections::HashSet;
+use tilewright_ir::op::Memory;
+use tilewright_ir::{Access, Elem, Kernel, Op, Type, ValueId};
 
 /// The language that is rendered.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -83,23 +85,55 @@ pub enum ArgumentSlot {
 pub enum Access16 {
     /// Nothing: elements are read and written one by one.
     Any,
+    /// As aligned, but with 4 in place of 16: rows are copied 4 bytes at a time.
+    Words,
     /// The last axis has stride 1, its length in bytes is a multiple of 16, and so are the address of the first element and
     /// all other strides in bytes: rows are read and written 16 bytes at a time.
     Aligned,
 }
 
 impl Access16 {
-    /// What the tensors of a kernel mostly are, for each view parameter in order: aligned, but for tables of i32, whose
-    /// number of entries follows the request.
+    /// What the tensors of a kernel mostly are, for each view parameter in order: as wide as their tiles allow, but for tables of
+    /// i32, whose number of entries follows the request.
     pub fn likely(kernel: &Kernel) -> Vec<Access16> {
-        let types = kernel.params.iter().map(|param| kernel.ty(param.value));
-        let views = types.filter_map(|ty| match ty {
+        let types = kernel.params.iter().map(|param| (param.value, kernel.ty(param.value)));
+        let views = types.filter_map(|(value, ty)| match ty {
             Type::View { elem: Elem::I32, .. } | Type::View { rank: 0, .. } => Some(Access16::Any),
-            Type::View { .. } => Some(Access16::Aligned),
+            Type::View { elem, .. } => Some(match narrowest_row(kernel, value).map(|row| row * elem.bytes()) {
+                Some(bytes) if bytes % 4 != 0 => Access16::Any,
+                Some(bytes) if bytes % 16 != 0 => Access16::Words,
+                Some(_) | None => Access16::Aligned,
+            }),
             Type::Tile { .. } => None,
         });
         views.collect()
     }
+}
+
+/// The fewest columns of a tile that is read from a tensor or written to it.
+fn narrowest_row(kernel: &Kernel, tensor: ValueId) -> Option<usize> {
+    let insts = || kernel.regions.iter().flat_map(|region| &region.insts);
+    let mut views = HashSet::from([tensor]);
+    let mut found = None;
+    // Views are made before they are used, and in regions that come before those of their uses.
+    for inst in insts() {
+        let Op::Memory(op) = &inst.op else { continue };
+        if !inst.operands.first().is_some_and(|view| views.contains(view)) {
+            continue;
+        }
+        let tile = match op {
+            Memory::At { .. } | Memory::Limit { .. } => {
+                views.extend(&inst.results);
+                continue;
+            }
+            Memory::Load { .. } | Memory::Gather { .. } => inst.results.first(),
+            Memory::Store => inst.operands.get(1),
+            Memory::Len { .. } => continue,
+        };
+        let columns = tile.and_then(|tile| kernel.ty(*tile).shape()).and_then(|shape| shape.extents().next_back());
+        found = [found, columns].into_iter().flatten().min();
+    }
+    found
 }
 
 impl Arguments {

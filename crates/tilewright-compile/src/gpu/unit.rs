@@ -71,4 +71,22 @@ impl Unit {
         ];
         Layout::new(fragment.into_iter().chain(block))
     }
+
+    /// The layout of a sum of [`Mma`](Unit::Mma) of whose fragments each has every so many-th column, so that the columns that a
+    /// lane brings of the right operand, one to a fragment, are neighbours.
+    pub fn lane_columns(rows: u32, columns: u32, warps: [u32; 2]) -> Layout {
+        let [m, n, _] = Unit::Mma.shape();
+        let down = rows.div_ceil(m * warps[0]).max(1);
+        let across = columns.div_ceil(n * warps[1]).max(1);
+        Layout::new([
+            Digit::register(2, 0, across),
+            Digit::register(2, 8, 0),
+            Digit::register(across, 0, 1),
+            Digit::register(down, m, 0),
+            Digit::lane(4, 0, 2 * across),
+            Digit::lane(8, 1, 0),
+            Digit::warp(warps[0], m * down, 0),
+            Digit::warp(warps[1], 0, n * across),
+        ])
+    }
 }

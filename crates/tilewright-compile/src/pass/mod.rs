@@ -1,5 +1,6 @@
 //! Passes from IR to IR. Each is one file; the verifier runs after each in debug builds and in tests.
 
+mod coarse;
 mod common;
 mod dead;
 mod edit;
@@ -26,10 +27,11 @@ pub const PASSES: [Pass; 2] = [
     Pass { name: "dead", summary: "drops what no store depends on", run: dead::run },
 ];
 
-/// The passes of kernels for GPUs, in order. `narrow` rounds; the others change no bit.
-pub const GPU_PASSES: [Pass; 6] = [
+/// The passes of kernels for GPUs, in order. `coarse` and `narrow` round; the others change no bit.
+pub const GPU_PASSES: [Pass; 7] = [
     Pass { name: "fold", summary: "computes what is known, and equal pure expressions once", run: fold::run },
     Pass { name: "factor", summary: "does once what both branches of an `if_else` do", run: factor::run },
+    Pass { name: "coarse", summary: "computes scores of 16-bit queries with fewer operations", run: coarse::run },
     Pass { name: "invariant", summary: "computes before a loop what does not change in it", run: invariant::run },
     PASSES[0],
     Pass { name: "narrow", summary: "rounds softmax weights to the type of the values", run: narrow::run },

@@ -11,12 +11,17 @@ use std::collections::HashMap;
 use tilewright_ir::op::{Control, Elementwise, Matmul, ShapeOp};
 use tilewright_ir::{Elem, Inst, Kernel, Op, RegionId, Type, ValueId};
 
-pub(super) fn run(kernel: &mut Kernel) {
+/// Whether products are of 16-bit tiles, and of f32 weights at most: results are held to a bound of 16 bits.
+pub(super) fn rounds_scores(kernel: &Kernel) -> bool {
     let weights = Weights::of(kernel);
     let dots = kernel.regions.iter().flat_map(|r| &r.insts).filter(|inst| inst.op == Op::Matmul(Matmul::Dot));
-    let sides = |inst: &Inst| [inst.operands[0], inst.operands[1]]; // the verifier counted them
-    let wide = |value: ValueId| kernel.ty(value).elem() == Elem::F32;
-    if dots.flat_map(sides).any(|side| wide(side) && !weights.has(side)) {
+    let sides: Vec<ValueId> = dots.flat_map(|inst| [inst.operands[0], inst.operands[1]]).collect(); // the verifier counted them
+    let wide = |value: &&ValueId| kernel.ty(**value).elem() == Elem::F32;
+    sides.iter().any(|side| !wide(&side)) && sides.iter().filter(wide).all(|side| weights.has(*side))
+}
+
+pub(super) fn run(kernel: &mut Kernel) {
+    if !rounds_scores(kernel) {
         return;
     }
     for region in (0..kernel.regions.len() as u32).map(RegionId) {

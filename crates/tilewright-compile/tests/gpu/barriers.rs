@@ -51,7 +51,7 @@ fn copy(to: Slot) -> Step {
         to,
         extents: [8, 32],
         address: address(0, Expr::Int(0), Expr::Row),
-        vector: true,
+        chunk: Some(16),
         asynchronous: true,
     })
 }

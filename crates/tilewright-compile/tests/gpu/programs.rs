@@ -120,7 +120,7 @@ pub fn attention(dialect: Dialect, elem: Elem, vector: bool) -> Program {
     let copy = |buffer: BufferId, param: u32, at: Option<LocalId>, ahead: u32, first: Expr| {
         let to = Slot { buffer, at, ahead };
         let address = address(param, Expr::Program(1), add(first, Expr::Row));
-        Step::Copy(Copy { to, extents: [64, width], address, vector, asynchronous: vector })
+        Step::Copy(Copy { to, extents: [64, width], address, chunk: vector.then_some(16), asynchronous: vector })
     };
     let map = |layout: &Layout, ops: Vec<MapOp>, results: Vec<(u32, FragmentId)>| {
         Step::Map(Map { layout: layout.clone(), ops, results })
@@ -140,6 +140,7 @@ pub fn attention(dialect: Dialect, elem: Elem, vector: bool) -> Program {
             sum: s,
             a: DotOperand::Shared(Slot { buffer: q, at: None, ahead: 0 }),
             b: Slot { buffer: k, at: Some(stage), ahead: 0 },
+            codes: None,
             transposed: true,
             depth: width,
         }),
@@ -182,6 +183,7 @@ pub fn attention(dialect: Dialect, elem: Elem, vector: bool) -> Program {
             sum: o,
             a: DotOperand::Fragment(s),
             b: Slot { buffer: v, at: Some(stage), ahead: 0 },
+            codes: None,
             transposed: false,
             depth: keys,
         }),

@@ -24,6 +24,8 @@ family! {
     log2 => Log2 (a) -> ValueId, Pure;
     /// Hyperbolic tangent.
     tanh => Tanh (a) -> ValueId, Pure;
+    /// Hyperbolic tangent, of which a device may lose what is below 2^-16 of it: for results of 16 bits.
+    tanh_coarse => TanhCoarse (a) -> ValueId, Pure;
     /// `1 / sqrt(a)`.
     rsqrt => Rsqrt (a) -> ValueId, Pure;
     /// `1 / a`.
@@ -111,7 +113,7 @@ impl Elementwise {
                 allow(!elem(0).is_float(), "bool or integers")?;
                 elem(0)
             }
-            Exp2 | Log2 | Tanh | Rsqrt | Recip | Round | Trunc => {
+            Exp2 | Log2 | Tanh | TanhCoarse | Rsqrt | Recip | Round | Trunc => {
                 allow(elem(0).is_float(), "floats")?;
                 elem(0)
             }
@@ -176,8 +178,8 @@ impl Elementwise {
             Cast { to } | Bitcast { to } => *to,
             Lt | Le | Gt | Ge | Eq | Ne => Elem::Bool,
             Select => operands[1].elem(),
-            Neg | Not | Abs | Exp2 | Log2 | Tanh | Rsqrt | Recip | Round | Trunc | Add | Sub | Mul | Div | Rem
-            | Max | Min | And | Or | Xor | Shl | Shr => one().elem(),
+            Neg | Not | Abs | Exp2 | Log2 | Tanh | TanhCoarse | Rsqrt | Recip | Round | Trunc | Add | Sub | Mul
+            | Div | Rem | Max | Min | And | Or | Xor | Shl | Shr => one().elem(),
         };
         let compare = |holds: fn(f64, f64) -> bool| {
             zip([operands[0], operands[1]], shape, |[a, b]| f64::from(u8::from(holds(a, b))))
@@ -189,7 +191,7 @@ impl Elementwise {
             Abs => unary(one(), elem, f64::abs, i64::abs),
             Exp2 => float(one(), f64::exp2),
             Log2 => float(one(), f64::log2),
-            Tanh => float(one(), f64::tanh),
+            Tanh | TanhCoarse => float(one(), f64::tanh),
             Rsqrt => float(one(), |a| 1.0 / a.sqrt()),
             Recip => float(one(), |a| 1.0 / a),
             Round => float(one(), f64::round_ties_even),

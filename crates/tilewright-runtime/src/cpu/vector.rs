@@ -149,7 +149,7 @@ impl Block {
                 (Abs, Unsigned | Mask) => self.unary(|a| a),
                 (Exp2, _) => self.exp2::<S>(),
                 (Log2, _) => self.unary(|a| bits(float(a).log2())),
-                (Tanh, _) => self.unary(|a| bits(math::tanh_either(S::FMA, float(a)))),
+                (Tanh | TanhCoarse, _) => self.unary(|a| bits(math::tanh_either(S::FMA, float(a)))),
                 (Rsqrt, _) => self.unary(|a| bits(1.0 / float(a).sqrt())),
                 (Recip, _) => self.unary(|a| bits(1.0 / float(a))),
                 (Round, _) => self.unary(|a| bits(math::round_either(S::FMA, float(a)))),

@@ -10,19 +10,35 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tilewright_compile::gpu::{Access16, Arguments, Source, compile};
 use tilewright_ir::{Elem, Kernel};
 
-/// What is known of all tensors of a launch: bit `i` is set where view parameter `i` is [`Access16::Aligned`]. Views past 64
-/// are not looked at.
+/// What is known of all tensors of a launch. Views past 64 are not looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Facts(u64);
+pub(super) struct Facts {
+    /// Bit `i` is set where view parameter `i` is [`Access16::Aligned`].
+    aligned: u64,
+    /// And here where it is [`Access16::Words`].
+    words: u64,
+}
 
 impl Facts {
     pub fn of(views: impl IntoIterator<Item = Access16>) -> Facts {
-        let bits = views.into_iter().take(64).enumerate().filter(|(_, fact)| *fact == Access16::Aligned);
-        Facts(bits.fold(0, |all, (i, _)| all | 1 << i))
+        let mut facts = Facts::default();
+        for (view, fact) in views.into_iter().take(64).enumerate() {
+            match fact {
+                Access16::Aligned => facts.aligned |= 1 << view,
+                Access16::Words => facts.words |= 1 << view,
+                Access16::Any => {}
+            }
+        }
+        facts
     }
 
     pub fn of_view(self, view: usize) -> Access16 {
-        if view < 64 && self.0 >> view & 1 == 1 { Access16::Aligned } else { Access16::Any }
+        let has = |bits: u64| view < 64 && bits >> view & 1 == 1;
+        match (has(self.aligned), has(self.words)) {
+            (true, _) => Access16::Aligned,
+            (false, true) => Access16::Words,
+            (false, false) => Access16::Any,
+        }
     }
 }
 
@@ -35,11 +51,14 @@ pub(crate) fn fact(layout: &Layout, address: u64) -> Access16 {
     let Some(last) = layout.rank().checked_sub(1) else { return Access16::Any };
     // A tensor without elements is never read: its strides are 0 and say nothing.
     let steps = layout.stride(last) == 1 || layout.count() == 0;
-    let whole = (layout.shape[last] * width).is_multiple_of(16) && address.is_multiple_of(16);
-    let others = (0..last).all(|axis| (layout.stride(axis) * width as isize) % 16 == 0);
-    match layout.elem != Elem::I32 && steps && whole && others {
-        true => Access16::Aligned,
-        false => Access16::Any,
+    let rows_of = |bytes: usize| {
+        let whole = (layout.shape[last] * width).is_multiple_of(bytes) && address.is_multiple_of(bytes as u64);
+        whole && (0..last).all(|axis| (layout.stride(axis) * width as isize) % bytes as isize == 0)
+    };
+    match layout.elem != Elem::I32 && steps {
+        true if rows_of(16) => Access16::Aligned,
+        true if rows_of(4) => Access16::Words,
+        true | false => Access16::Any,
     }
 }
 
@@ -200,16 +219,24 @@ mod tests {
     #[test]
     fn each_thing_that_is_off_is_seen() {
         let cases: [(&str, &[usize], &[usize], u64); 6] = [
-            ("address", &[2, 3, 8], &[24, 8, 1], 8),
+            ("address", &[2, 3, 8], &[24, 8, 1], 2),
             ("length", &[2, 3, 7], &[24, 8, 1], 0),
             ("stride of the last axis", &[2, 3, 8], &[48, 16, 2], 0),
             ("stride of the middle axis", &[2, 3, 8], &[32, 9, 1], 0),
-            ("stride of the first axis", &[2, 3, 8], &[28, 8, 1], 0),
+            ("stride of the first axis", &[2, 3, 8], &[29, 8, 1], 0),
             ("no axis", &[], &[], 0),
         ];
         for (what, shape, strides, address) in cases {
             assert_eq!(of(Elem::F16, shape, strides, address), Access16::Any, "{what}");
         }
+    }
+
+    #[test]
+    fn rows_of_whole_4_bytes_are_words() {
+        assert_eq!(of(Elem::F16, &[2, 3, 8], &[24, 8, 1], 8), Access16::Words);
+        assert_eq!(of(Elem::F16, &[2, 3, 8], &[28, 8, 1], 0), Access16::Words);
+        assert_eq!(of(Elem::Bf16, &[2, 3, 2], &[6, 2, 1], 4), Access16::Words);
+        assert_eq!(of(Elem::Bf16, &[2, 3, 1], &[6, 2, 1], 4), Access16::Any);
     }
 
     #[test]
@@ -225,11 +252,9 @@ mod tests {
 
     #[test]
     fn facts_are_told_apart_by_parameter() {
-        let facts = Facts::of([Access16::Any, Access16::Aligned, Access16::Any]);
-        assert_eq!(
-            [0, 1, 2, 3, 64].map(|i| facts.of_view(i)).map(|f| f == Access16::Aligned),
-            [false, true, false, false, false]
-        );
+        use Access16::{Aligned, Any, Words};
+        let facts = Facts::of([Any, Aligned, Words]);
+        assert_eq!([0, 1, 2, 3, 64].map(|i| facts.of_view(i)), [Any, Aligned, Words, Any, Any]);
         assert_ne!(facts, Facts::of([Access16::Aligned, Access16::Any]));
         assert_eq!(Facts::of([Access16::Aligned; 80]).of_view(70), Access16::Any);
     }

@@ -1,10 +1,12 @@
 //! Products, and their operands in shared memory.
 
 use super::{Lowered, Lowering};
+use crate::gpu::Access16;
 use crate::gpu::Dialect;
+use crate::gpu::codes::Coded;
 use crate::gpu::layout::{Axis, Layout};
 use crate::gpu::place::Home;
-use crate::gpu::program::{BufferId, Copy, Dot, DotOperand, Expr, FragmentId, Slot, Step};
+use crate::gpu::program::{BufferId, Codes, Copy, Dot, DotOperand, Expr, FragmentId, Slot, Step};
 use tilewright_ir::op::{Elementwise, Matmul, ShapeOp};
 use tilewright_ir::{Elem, Inst, Op, RegionId, ValueId};
 
@@ -52,7 +54,7 @@ impl<'k> Lowering<'_, 'k> {
         let warps = [self.places.work.rows, self.places.work.columns];
         let [m, n] = self.places.matrix(result);
         let k = self.places.matrix(a)[1];
-        let layout = unit.sum_layout(m, n, warps);
+        let layout = self.places.sum_layout(result, unit);
         let a = match self.places.home(a) {
             Home::Registers(_) => {
                 // The unit's operands are packed from f32 in any case: a cast to their type is part of that.
@@ -63,7 +65,14 @@ impl<'k> Lowering<'_, 'k> {
             Home::Uniform | Home::View | Home::Virtual | Home::Shared => DotOperand::Shared(self.slot_of(a)?),
         };
         let (right, transposed) = self.places.behind_transposes(b);
-        let b = self.slot_of(right)?;
+        let coded = self.places.coded(result);
+        let b = self.slot_of(coded.map_or(right, |coded| coded.words))?;
+        let codes = match coded {
+            Some(Coded { scales, biases, bits, group, .. }) => {
+                Some(Codes { scales: self.slot_of(scales)?, biases: self.slot_of(biases)?, bits, group })
+            }
+            None => None,
+        };
         let sum = match start {
             Some(value) => {
                 let rescaled = self.places.rescaled(value);
@@ -80,13 +89,14 @@ impl<'k> Lowering<'_, 'k> {
                 self.filled(Elem::F32, [m, n], &layout, Expr::Literal(Elem::F32, 0.0))
             }
         };
-        let left = match &a {
-            DotOperand::Shared(slot) => slot.buffer,
-            DotOperand::Fragment(_) => b.buffer,
-        };
-        self.settle(&[left, b.buffer]);
+        let mut read = vec![b.buffer];
+        if let DotOperand::Shared(slot) = &a {
+            read.push(slot.buffer);
+        }
+        read.extend(codes.iter().flat_map(|codes| [codes.scales.buffer, codes.biases.buffer]));
+        self.settle(&read);
         let depth = k.next_multiple_of(unit.shape()[2]);
-        self.steps.push(Step::Dot(Dot { unit, elem, sum, a, b, transposed, depth }));
+        self.steps.push(Step::Dot(Dot { unit, elem, sum, a, b, codes, transposed, depth }));
         if self.refill.as_ref().is_some_and(|refill| {
             let here = self.places.kernel.values[result.index()].region == refill.body;
             here && refill.value == right && self.places.named_once(inst.operands[1])
@@ -150,18 +160,23 @@ impl<'k> Lowering<'_, 'k> {
         if self.places.is_left_operand(value) { self.places.canonical(value) } else { self.places.vectors(value) }
     }
 
-    /// Copies a tile to shared memory, asynchronously where its rows go by 16 bytes.
+    /// Copies a tile to shared memory, asynchronously where its rows go by 16 or 4 bytes.
     pub(super) fn copy(&mut self, value: ValueId, to: &Slot) -> Lowered<()> {
         let (root, coordinates) = self.root(value);
         let Some(inst) = self.places.inst(root) else { return Ok(()) }; // asked for loads only
         let address = self.address(inst, &coordinates)?;
         let elem = self.places.elem(value);
         let extents = self.places.matrix(value);
-        let whole = (extents[1] * elem.bytes() as u32).is_multiple_of(16);
-        let vector = whole && self.has_whole_rows(&address);
+        let whole = |bytes: u32| (extents[1] * elem.bytes() as u32).is_multiple_of(bytes);
+        let cuda = self.places.dialect == Dialect::Cuda;
+        let chunk = match self.row_access(&address) {
+            Access16::Aligned if whole(16) => Some(16),
+            Access16::Aligned | Access16::Words if whole(4) && cuda => Some(4),
+            Access16::Aligned | Access16::Words | Access16::Any => None,
+        };
         self.flush();
-        let asynchronous = vector && self.places.dialect == Dialect::Cuda;
-        self.steps.push(Step::Copy(Copy { to: to.clone(), extents, address, vector, asynchronous }));
+        let asynchronous = chunk.is_some() && cuda;
+        self.steps.push(Step::Copy(Copy { to: to.clone(), extents, address, chunk, asynchronous }));
         if asynchronous {
             self.steps.push(Step::Commit);
             self.pending.insert(to.buffer);
@@ -191,7 +206,13 @@ impl<'k> Lowering<'_, 'k> {
             Some(inst) => self.tensor_name(inst),
             None => "tile".to_string(),
         };
-        let buffer = self.buffer(format!("{name}{}", value.0), elem, extents, slots);
+        let name = format!("{name}{}", value.0);
+        let row = extents[1] * elem.bytes() as u32;
+        // Short rows of what goes with codes lie together.
+        let buffer = match self.places.goes_with_codes(value) && row < 16 {
+            true => self.buffer_of(name, elem, extents, slots, row.next_multiple_of(4)),
+            false => self.buffer(name, elem, extents, slots),
+        };
         Slot { buffer, at: None, ahead: 0 }
     }
 
@@ -328,6 +349,9 @@ impl crate::gpu::place::Places<'_> {
     /// the left, as it is packed.
     pub fn is_absorbed(&self, inst: &Inst) -> bool {
         let [result] = inst.results[..] else { return false };
+        if self.is_decoded(result) {
+            return true;
+        }
         let side = match &inst.op {
             Op::ShapeOp(ShapeOp::Transpose) => 1,
             Op::Elementwise(Elementwise::Cast { to }) if matches!(self.home(result), Home::Registers(_)) => {

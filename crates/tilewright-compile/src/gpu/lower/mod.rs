@@ -4,8 +4,10 @@
 //! - `tile`: elementwise groups, movement, reductions, conversions between layouts, stores
 //! - `dot`: products and their operands in shared memory
 //! - `stage`: loops, and copies that run ahead of them
+//! - `foresee`: numbers from memory that decide on such copies
 
 mod dot;
+mod foresee;
 mod scalar;
 mod stage;
 mod tile;
@@ -271,7 +273,11 @@ impl<'k> Lowering<'_, 'k> {
     /// Shared memory for a tile, with rows that eight at a time lie in different banks.
     fn buffer(&mut self, name: String, elem: Elem, extents: [u32; 2], slots: u32) -> BufferId {
         let chunks = (extents[1] * elem.bytes() as u32).div_ceil(16);
-        let pitch = 16 * (chunks | 1);
+        self.buffer_of(name, elem, extents, slots, 16 * (chunks | 1))
+    }
+
+    /// The same with so many bytes from one row to the next.
+    fn buffer_of(&mut self, name: String, elem: Elem, extents: [u32; 2], slots: u32, pitch: u32) -> BufferId {
         self.program.buffers.push(Buffer { name, elem, extents, pitch, slots, offset: 0 });
         BufferId(self.program.buffers.len() as u32 - 1)
     }

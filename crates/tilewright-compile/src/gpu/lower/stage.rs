@@ -8,6 +8,7 @@
 //! With one stage the tiles take turns instead: the first one of the next pass is copied while the others of this pass are
 //! worked on, and those are copied while the first one is.
 
+use super::foresee::Foreseen;
 use super::scalar::Names;
 use super::{Declared, Lowered, Lowering};
 use crate::gpu::place::{Def, Home};
@@ -18,19 +19,21 @@ use tilewright_ir::{Elem, Inst, Op, RegionId, ValueId};
 
 /// A copy that can run ahead.
 #[derive(Clone)]
-struct Ahead {
+pub(super) struct Ahead {
     value: ValueId,
     slot: Slot,
     /// The branches around it, and which way of each leads to it.
-    guards: Vec<(ValueId, bool)>,
+    pub guards: Vec<(ValueId, bool)>,
 }
 
 /// The counter of a loop, as values.
 #[derive(Clone)]
-struct Range {
-    counter: ValueId,
+pub(super) struct Range {
+    pub counter: ValueId,
     last: Expr,
-    step: Expr,
+    pub step: Expr,
+    /// What decides on copies ahead and is loaded before that.
+    pub foreseen: Vec<Foreseen>,
 }
 
 /// With one stage: the copy of the next pass that starts when a tile has been used.
@@ -69,11 +72,12 @@ impl<'k> Lowering<'_, 'k> {
                 None => return Err(self.unsupported(inst, "a loop that carries this")),
             }
         }
-        let range = Range { counter: *counter, last: last.clone(), step: step.clone() };
-        let range_of_loads = range.clone();
+        let mut range = Range { counter: *counter, last: last.clone(), step: step.clone(), foreseen: Vec::new() };
         let stages = self.places.work.stages;
         let pending = self.pending.clone();
         let mut ahead = self.ahead(body, *counter);
+        range.foreseen = self.foresee(&range, &first, &ahead, body)?;
+        let range_of_pass = range.clone();
         let staged = !ahead.is_empty();
         let stage = (staged && stages > 1).then(|| self.local(Elem::I32));
         let outer_refill = self.refill.take();
@@ -88,7 +92,7 @@ impl<'k> Lowering<'_, 'k> {
                 copy.slot = self.operand_slot(copy.value, 1);
             }
             let start = self.name(Elem::I32, first.clone());
-            self.copies_for(&range, start, &ahead[..1], 0)?;
+            self.copies_for(&range, start, &ahead[..1], [0, 0])?;
         }
 
         let loads = self.small_loads(body, *counter);
@@ -102,6 +106,8 @@ impl<'k> Lowering<'_, 'k> {
 
         let outer = std::mem::take(&mut self.steps);
         self.names.set(*counter, Expr::Local(local));
+        let foreseen = self.foresee_next(&range, local)?;
+        self.name_foreseen(&range, 0);
         if let Some(stage) = stage {
             // The groups of the passes after this one may still be under way.
             self.steps.push(Step::Wait(stages - 2));
@@ -114,7 +120,7 @@ impl<'k> Lowering<'_, 'k> {
             self.steps.push(Step::Wait(0));
             self.pending.clear();
             if ahead.len() > 1 {
-                self.copies_for(&range, Expr::Local(local), &ahead[1..], 0)?;
+                self.copies_for(&range, Expr::Local(local), &ahead[1..], [0, 0])?;
                 self.pending.extend(ahead[1..].iter().map(|copy| copy.slot.buffer));
             }
             for copy in &ahead {
@@ -125,7 +131,7 @@ impl<'k> Lowering<'_, 'k> {
             self.refill = Some(Refill { body, value, copy: ahead.remove(0), range, counter: local, names });
         }
         for (&value, &next) in loads.iter().zip(&next_loads) {
-            self.load_next(&range_of_loads, local, value, next)?;
+            self.load_next(&range_of_pass, local, value, next)?;
         }
         self.region(body)?;
         self.flush();
@@ -133,6 +139,7 @@ impl<'k> Lowering<'_, 'k> {
         self.refill = outer_refill;
         let yields: Vec<_> = inst.results.iter().copied().zip(region.yields.iter().copied()).collect();
         self.assign(&results, &yields)?;
+        self.move_foreseen(&range_of_pass, foreseen);
         if let Some(stage) = stage {
             self.steps.push(Step::Set(stage, next_stage(stage, stages)));
         }
@@ -169,7 +176,7 @@ impl<'k> Lowering<'_, 'k> {
             let [value] = inst.results[..] else { return None };
             let load = self.places.loaded(value)?;
             let small = matches!(self.places.home(value), Home::Registers(layout) if layout.registers() <= SMALL);
-            (small && !self.places.only_moved(value)).then_some((value, load))
+            (small && !self.places.only_moved(value) && !self.places.is_decoded(value)).then_some((value, load))
         });
         let decided = |load: &Inst, known: &mut _| load.operands.iter().all(|&o| self.decided(o, body, known));
         let found: Vec<_> = candidates.collect();
@@ -212,7 +219,7 @@ impl<'k> Lowering<'_, 'k> {
         let of_pass = std::mem::replace(&mut self.names, names);
         let next = super::scalar::int(Elementwise::Add, Expr::Local(counter), range.step.clone());
         let next = self.name(Elem::I32, next);
-        self.copies_for(&range, next, &[copy], 0)?;
+        self.copies_for(&range, next, &[copy], [0, 1])?;
         self.names = of_pass;
         Ok(())
     }
@@ -225,7 +232,7 @@ impl<'k> Lowering<'_, 'k> {
             let distance = super::scalar::int(Elementwise::Mul, range.step.clone(), Expr::Int(i64::from(pass)));
             let counter = super::scalar::int(Elementwise::Add, first.clone(), distance);
             let counter = self.name(Elem::I32, counter);
-            self.copies_for(range, counter, ahead, pass)?;
+            self.copies_for(range, counter, ahead, [pass, pass])?;
         }
         Ok(())
     }
@@ -236,14 +243,22 @@ impl<'k> Lowering<'_, 'k> {
         let distance = super::scalar::int(Elementwise::Mul, range.step.clone(), Expr::Int(i64::from(passes)));
         let next = super::scalar::int(Elementwise::Add, Expr::Local(counter), distance);
         let next = self.name(Elem::I32, next);
-        self.copies_for(range, next, ahead, passes)
+        self.copies_for(range, next, ahead, [passes, passes])
     }
 
-    /// One group of copies: those of the pass whose counter is `counter`, if there is such a pass.
-    fn copies_for(&mut self, range: &Range, counter: Expr, ahead: &[Ahead], distance: u32) -> Lowered<()> {
+    /// One group of copies: those of the pass whose counter is `counter`, if there is such a pass. It comes `passes` after the one at
+    /// hand, and its slot `distance` after that one's.
+    fn copies_for(
+        &mut self,
+        range: &Range,
+        counter: Expr,
+        ahead: &[Ahead],
+        [distance, passes]: [u32; 2],
+    ) -> Lowered<()> {
         let names = self.names.clone();
         let outer = std::mem::take(&mut self.steps);
         self.names.set(range.counter, counter.clone());
+        self.name_foreseen(range, passes);
         for copy in ahead {
             let to = Slot { ahead: distance, ..copy.slot.clone() };
             let around = std::mem::take(&mut self.steps);

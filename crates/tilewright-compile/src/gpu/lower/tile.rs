@@ -4,7 +4,9 @@ use super::scalar::{here, int, reindex};
 use super::{Lowered, Lowering};
 use crate::gpu::layout::{Axis, Layout, Of};
 use crate::gpu::place::{Home, slice};
-use crate::gpu::program::{Address, Expr, Fold, FragmentId, Map, MapOp, MapOperand, Place, Slot, Step, Transfer};
+use crate::gpu::program::{
+    Address, Expr, Fold, Fragment, FragmentId, Map, MapOp, MapOperand, Place, Slot, Step, Transfer,
+};
 use crate::gpu::source::Access16;
 use tilewright_ir::op::{Elementwise, Memory, Reduce, ShapeOp};
 use tilewright_ir::{Elem, Inst, Op, Shape, ValueId};
@@ -231,15 +233,17 @@ impl<'k> Lowering<'_, 'k> {
         let most = 16 / fragment.elem.bytes() as u32;
         let fits = |v: &u32| neighbours.is_multiple_of(*v) && fragment.extents[1].is_multiple_of(*v) && *v <= most;
         let wide = [16, 8, 4, 2].into_iter().find(fits);
-        if self.has_whole_rows(address) { wide.unwrap_or(1) } else { 1 }
+        if self.row_access(address) == Access16::Aligned { wide.unwrap_or(1) } else { 1 }
     }
 
-    /// Whether the columns of a tile are those of a tensor whose rows go by 16 bytes, all of which are inside or none.
-    pub(super) fn has_whole_rows(&self, address: &Address) -> bool {
-        let aligned = self.facts.get(address.param as usize) == Some(&Access16::Aligned);
-        let Some(axis) = address.axes.len().checked_sub(1) else { return false };
+    /// How the rows of a tile may be accessed: as those of the tensor, where its columns are the tensor's, all of which are inside
+    /// or none.
+    pub(super) fn row_access(&self, address: &Address) -> Access16 {
+        let Some(axis) = address.axes.len().checked_sub(1) else { return Access16::Any };
         let Place { index, first, last } = &address.axes[axis];
-        aligned && *index == Expr::Column && *first == Expr::Int(0) && *last == Expr::Len(address.param, axis as u8)
+        let whole = *index == Expr::Column && *first == Expr::Int(0) && *last == Expr::Len(address.param, axis as u8);
+        let fact = self.facts.get(address.param as usize).filter(|_| whole);
+        fact.copied().unwrap_or(Access16::Any)
     }
 
     /// A value in registers of this layout: where it is already, or a converted copy.
@@ -455,9 +459,22 @@ impl<'k> Lowering<'_, 'k> {
         let of = self.places.shape(value);
         let coordinates = reindex(here(of), of, self.places.shape(stored));
         let address = self.address(inst, &coordinates)?;
+        let fragment = self.neighbours_first(fragment);
         let vector = self.vector(&address, fragment);
         self.steps.push(Step::Store(Transfer { fragment, address, vector }));
         Ok(())
+    }
+
+    /// Registers with neighbours along a row side by side.
+    fn neighbours_first(&mut self, from: FragmentId) -> FragmentId {
+        let Fragment { elem, extents, layout } = self.program.fragments[from.index()].clone();
+        let ordered = layout.neighbours_first();
+        if ordered == layout {
+            return from;
+        }
+        let to = self.fragment(elem, extents, ordered);
+        self.steps.push(Step::Reorder { to, from });
+        to
     }
 
     fn store_number(&mut self, inst: &'k Inst, stored: ValueId) -> Lowered<()> {

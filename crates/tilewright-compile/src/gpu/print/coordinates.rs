@@ -53,7 +53,7 @@ fn digits_value(number: u32, digits: &[[u32; 3]]) -> u32 {
     digits.iter().map(|&[place, size, factor]| number / place % size * factor).sum()
 }
 
-fn digits_of_register(layout: &Layout, digits: &[[u32; 3]], register: Register) -> Text {
+pub(super) fn digits_of_register(layout: &Layout, digits: &[[u32; 3]], register: Register) -> Text {
     match register {
         Register::At(at) => Text::int(digits_value(at, digits)),
         Register::Loop(step) => digits_text("r", digits, layout.registers(), step),
@@ -91,6 +91,17 @@ impl Printer<'_> {
         }
         self.out.unrolled("r", count, step);
         Register::Loop(step)
+    }
+
+    /// Leaves out registers that hold rows beyond the tile in every thread, such as the lower eight of a fragment of a few rows.
+    pub(super) fn skip_rows_beyond(&mut self, layout: &Layout, rows: u32, register: Register) {
+        if register == Register::At(0) {
+            return;
+        }
+        for (place, size, held) in layout.rows_held(rows) {
+            let digit = digits_text("r", &[[place, size, 1]], layout.registers(), 1);
+            self.out.line(format!("if ({}) continue;", Text::compare(&digit, ">=", &Text::int(held)).text));
+        }
     }
 
     /// Closes that loop.

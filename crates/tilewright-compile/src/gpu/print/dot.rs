@@ -7,12 +7,12 @@ use crate::gpu::unit::Unit;
 use tilewright_ir::Elem;
 
 /// The fragments of a product in one warp.
-struct Shape {
+pub(super) struct Shape {
     /// Fragments of the sum down and across.
-    down: u32,
-    across: u32,
+    pub down: u32,
+    pub across: u32,
     /// Fragments of a left operand in registers across.
-    left: u32,
+    pub left: u32,
 }
 
 impl Printer<'_> {
@@ -47,6 +47,10 @@ impl Printer<'_> {
         };
         let first = [warp_down.times(m * down), warp_across.times(n * across)];
         match dot.unit {
+            Unit::Mma if let Some(codes) = &dot.codes => match dot.transposed {
+                true => self.mma_of_rows(dot, codes, &shape, first),
+                false => self.mma_of_columns(dot, codes, &shape, first),
+            },
             Unit::Mma => self.mma(dot, &shape, first, depth),
             Unit::Lanes => self.lanes(dot, &shape, first),
             Unit::Simdgroup => self.simdgroup(dot, &shape, first, depth),
@@ -63,7 +67,7 @@ impl Printer<'_> {
     }
 
     /// The loop over the depth, by fragments.
-    fn steps_of_depth(&mut self, dot: &Dot, step: u32) {
+    pub(super) fn steps_of_depth(&mut self, dot: &Dot, step: u32) {
         self.out.line("#pragma unroll");
         self.out.open(format!("for (int k = 0; k < {}; k += {step})", dot.depth));
     }
@@ -79,25 +83,21 @@ impl Printer<'_> {
         value
     }
 
-    fn mma(&mut self, dot: &Dot, shape: &Shape, [row, column]: [Text; 2], step: u32) {
-        let Shape { down, across, left } = *shape;
+    /// Names where a lane finds its rows of a left operand in shared memory, and gives the bytes from one to the next.
+    pub(super) fn left_rows(&mut self, dot: &Dot, row: &Text) -> u32 {
         let lane = Text::atom("lane");
-        let low = |by: u32| Text::product(&lane, '%', &Text::int(by));
-        let high = |by: u32| Text::product(&lane, '/', &Text::int(by));
-        let sum = self.fragment(dot.sum);
-        let pitch_a = match &dot.a {
-            DotOperand::Shared(slot) => self.operand("a_rows", slot, &row.plus(&low(16)), &high(16).times(8)),
+        match &dot.a {
+            DotOperand::Shared(slot) => {
+                let column = Text::product(&lane, '/', &Text::int(16)).times(8);
+                self.operand("a_rows", slot, &row.plus(&Text::product(&lane, '%', &Text::int(16))), &column)
+            }
             DotOperand::Fragment(_) => 0,
-        };
-        let (b_row, b_column) = if dot.transposed {
-            let k = Text::product(&high(8), '%', &Text::int(2)).times(8);
-            (column.plus(&low(8)).plus(&high(16).times(8)), k)
-        } else {
-            (low(16), column.plus(&high(16).times(8)))
-        };
-        let pitch_b = self.operand("b_rows", &dot.b, &b_row, &b_column);
-        self.steps_of_depth(dot, step);
+        }
+    }
 
+    /// The left operand's fragments of one step of the depth, `a`.
+    pub(super) fn left_of_step(&mut self, dot: &Dot, shape: &Shape, pitch_a: u32) {
+        let Shape { down, left, .. } = *shape;
         self.out.line(format!("unsigned a[{down}][4];"));
         self.out.unrolled("m", down, 1);
         match &dot.a {
@@ -111,9 +111,18 @@ impl Printer<'_> {
                 let k = Text::product(&Text::atom("k"), '/', &Text::int(8));
                 let index = Text::atom("m").times(left).plus(&k).times(4);
                 let pack = format!("pack_{}", dot.elem.name());
+                let rows = self.program.fragments[a.index()].extents[0];
                 for part in 0..4 {
+                    if part % 2 == 1 && rows <= 8 {
+                        self.out.line(format!("a[m][{part}] = 0u;")); // no such rows
+                        continue;
+                    }
                     let beyond = (part / 2 + 1) * 8 + dot.depth - 16 > left * 8;
-                    let column = Text::atom("k").plus(&Text::product(&low(4), '*', &Text::int(2)));
+                    let column = Text::atom("k").plus(&Text::product(
+                        &Text::product(&Text::atom("lane"), '%', &Text::int(4)),
+                        '*',
+                        &Text::int(2),
+                    ));
                     let pair = [0, 1].map(|j| {
                         let column = column.plus(&Text::int(part / 2 * 8 + j));
                         self.left(*a, &index, 2 * part + j, dot.depth, &column)
@@ -128,6 +137,25 @@ impl Printer<'_> {
             }
         }
         self.out.close();
+    }
+
+    fn mma(&mut self, dot: &Dot, shape: &Shape, [row, column]: [Text; 2], step: u32) {
+        let Shape { down, across, .. } = *shape;
+        let lane = Text::atom("lane");
+        let low = |by: u32| Text::product(&lane, '%', &Text::int(by));
+        let high = |by: u32| Text::product(&lane, '/', &Text::int(by));
+        let sum = self.fragment(dot.sum);
+        let pitch_a = self.left_rows(dot, &row);
+        let (b_row, b_column) = if dot.transposed {
+            let k = Text::product(&high(8), '%', &Text::int(2)).times(8);
+            (column.plus(&low(8)).plus(&high(16).times(8)), k)
+        } else {
+            (low(16), column.plus(&high(16).times(8)))
+        };
+        let pitch_b = self.operand("b_rows", &dot.b, &b_row, &b_column);
+        self.steps_of_depth(dot, step);
+
+        self.left_of_step(dot, shape, pitch_a);
 
         let trans = if dot.transposed { "" } else { "_trans" };
         let at = |n: Text| {

@@ -55,6 +55,7 @@ impl Printer<'_> {
         self.end(register);
 
         let register = self.registers(&from.layout, 1);
+        self.skip_rows_beyond(&from.layout, from.extents[0], register);
         let mut value = Text::atom(format!("{}[{}]", names[0], register.plus(0).text));
         let (padded, extent) = match fold.axis {
             Axis::Down => (self.padded(fold.from)[0], from.extents[0]),
@@ -84,6 +85,7 @@ impl Printer<'_> {
             .collect();
         if !lanes.is_empty() {
             let register = self.registers(&to.layout, 1);
+            self.skip_rows_beyond(&to.layout, to.extents[0], register);
             let at = format!("{}[{}]", names[1], register.plus(0).text);
             for lane in lanes {
                 let other = Text::atom(format!("{}{at}, {lane})", self.language.shuffle));

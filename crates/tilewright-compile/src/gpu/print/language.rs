@@ -133,9 +133,10 @@ impl Language {
         }
     }
 
-    /// The type of this many bytes: 4, 8 or 16.
+    /// The type of this many bytes: 2, 4, 8 or 16.
     pub fn vector(&self, bytes: u32) -> &'static str {
         match bytes {
+            2 => "unsigned short",
             4 => "unsigned",
             8 => "uint2",
             _ => "uint4",
@@ -154,10 +155,10 @@ impl Language {
     }
 }
 
-/// The words of a vector called `name`.
+/// The words of a vector called `name`; one of less than 4 bytes is in a word.
 pub(super) fn words(name: &str, bytes: u32) -> Vec<String> {
     match bytes {
-        4 => vec![name.to_string()],
+        2 | 4 => vec![name.to_string()],
         _ => ["x", "y", "z", "w"].iter().take(bytes as usize / 4).map(|part| format!("{name}.{part}")).collect(),
     }
 }

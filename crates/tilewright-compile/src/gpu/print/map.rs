@@ -1,10 +1,11 @@
 //! Elementwise steps.
 
 use super::Printer;
-use super::coordinates::{Register, wanted};
+use super::coordinates::{Register, digits_of_register, wanted};
 use super::number::{Arithmetic, elementwise, held};
 use super::text::Text;
-use crate::gpu::program::{FragmentId, Map, MapOp, MapOperand};
+use crate::gpu::layout::{Digit, Of};
+use crate::gpu::program::{Fragment, FragmentId, Map, MapOp, MapOperand};
 use tilewright_ir::Elem;
 use tilewright_ir::op::Elementwise;
 
@@ -17,6 +18,10 @@ impl Printer<'_> {
         let extents = self.program.fragments[first.index()].extents;
         let register = self.registers(&map.layout, 1);
         self.open_single(register);
+        let reads = |operand: &MapOperand| matches!(operand, MapOperand::Fragment(_) | MapOperand::Code(..));
+        if map.ops.iter().flat_map(|op| &op.operands).any(reads) {
+            self.skip_rows_beyond(&map.layout, extents[0], register);
+        }
         let exprs = map.ops.iter().flat_map(|op| &op.operands).filter_map(|operand| match operand {
             MapOperand::Expr(expr) => Some(expr),
             MapOperand::Temporary(_) | MapOperand::Fragment(_) | MapOperand::Code(..) => None,
@@ -76,9 +81,10 @@ impl Printer<'_> {
     }
 
     pub(super) fn assign(&mut self, to: FragmentId, from: FragmentId) {
-        let layout = &self.program.fragments[to.index()].layout;
+        let Fragment { layout, extents, .. } = &self.program.fragments[to.index()];
         let (to, from) = (self.fragment(to), self.fragment(from));
         let register = self.registers(layout, 1);
+        self.skip_rows_beyond(layout, extents[0], register);
         let at = register.plus(0).text;
         self.out.line(format!("{to}[{at}] = {from}[{at}];"));
         self.end(register);
@@ -86,15 +92,30 @@ impl Printer<'_> {
 }
 
 impl Printer<'_> {
+    pub(super) fn reorder(&mut self, to: FragmentId, from: FragmentId) {
+        let [layout, source] = [to, from].map(|of| self.program.fragments[of.index()].layout.clone());
+        let (to, from) = (self.fragment(to), self.fragment(from));
+        let place = |digit: Digit| source.digits(Of::Register).find(|(_, own)| *own == digit).map_or(0, |(at, _)| at);
+        let digits: Vec<[u32; 3]> =
+            layout.digits(Of::Register).map(|(at, digit)| [at, digit.size, place(digit)]).collect();
+        let register = self.registers(&layout, 1);
+        let at = digits_of_register(&layout, &digits, register);
+        self.out.line(format!("{to}[{}] = {from}[{}];", register.plus(0).text, at.text));
+        self.end(register);
+    }
+
     pub(super) fn scale(&mut self, to: FragmentId, by: FragmentId) {
         let program = self.program;
         let (whole, factors) = (&program.fragments[to.index()], &program.fragments[by.index()]);
         let [name, factor] = [to, by].map(|fragment| self.fragment(fragment));
+        let beyond = factors.layout.rows_held(factors.extents[0]);
+        let held = |r: &u32| beyond.iter().all(|(place, size, held)| r / place % size < *held);
         let changed = |r| format!("{factor}[{r}] != 1.0f");
-        let changed: Vec<String> = (0..factors.layout.registers()).map(changed).collect();
+        let changed: Vec<String> = (0..factors.layout.registers()).filter(held).map(changed).collect();
         self.out.line(format!("// {name} *= {factor}"));
         self.out.open(format!("if ({}{}))", self.language.any, changed.join(" || ")));
         let register = self.registers(&whole.layout, 1);
+        self.skip_rows_beyond(&whole.layout, whole.extents[0], register);
         let at = self.lined_up(&whole.layout, whole.extents, by, register);
         self.out.line(format!("{name}[{}] *= {factor}[{}];", register.plus(0).text, at.text));
         self.end(register);

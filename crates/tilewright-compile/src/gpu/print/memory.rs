@@ -147,7 +147,7 @@ impl Printer<'_> {
         let bytes = elem.bytes() as u32;
         let zero = literal(self.language, elem, 0.0);
         let whole = transfer.vector * bytes;
-        if whole < 4 || transfer.vector == 1 {
+        if transfer.vector == 1 {
             for more in 0..transfer.vector {
                 let offset = place.offset.plus(&Text::int(more));
                 let value = self.language.up(elem, &format!("{}[{}]", place.pointer, offset.text));
@@ -159,13 +159,13 @@ impl Printer<'_> {
             }
         } else {
             let piece = whole.min(16);
-            let zeros = self.language.made(&vec![Text::atom("0u"); piece as usize / 4]);
+            let zeros = self.language.made(&vec![Text::atom("0u"); piece.div_ceil(4) as usize]);
             if let Some(inside) = &inside {
                 self.out.line(format!("const bool inside = {};", inside.text));
             }
             for (number, from) in (0..transfer.vector).step_by((piece / bytes) as usize).enumerate() {
                 let value = self.device_at(piece, &place.pointer(from), true);
-                let kind = self.language.vector(piece);
+                let kind = self.language.vector(piece.max(4));
                 let value = if inside.is_some() { format!("inside ? {value} : {zeros}") } else { value };
                 self.out.line(format!("const {kind} w{number} = {value};"));
                 let words = words(&format!("w{number}"), piece);

@@ -1,6 +1,7 @@
 //! The one printer of C-family source: CUDA C++ and the Metal Shading Language differ in words (`language`), in the head of
 //! the kernel, and in how matrix units are spoken to. It decides nothing: each step of the program becomes the same lines.
 
+mod codes;
 mod coordinates;
 mod cuda;
 mod dot;
@@ -87,6 +88,7 @@ impl Printer<'_> {
                 Step::Let(..)
                 | Step::Map(_)
                 | Step::Assign { .. }
+                | Step::Reorder { .. }
                 | Step::Scale { .. }
                 | Step::Load(_)
                 | Step::Store(_)
@@ -128,6 +130,7 @@ impl Printer<'_> {
             }
             Step::Map(map) => self.map(map),
             Step::Assign { to, from } => self.assign(*to, *from),
+            Step::Reorder { to, from } => self.reorder(*to, *from),
             Step::Scale { to, by } => self.scale(*to, *by),
             Step::Load(transfer) => self.load(transfer),
             Step::Store(transfer) => self.store(transfer),

@@ -129,6 +129,7 @@ pub(super) fn elementwise(language: &Language, arithmetic: Arithmetic, op: &Elem
         Exp2 => one("exp2"),
         Log2 => one("log2"),
         Tanh => one("tanh"),
+        TanhCoarse => one("tanh_coarse"),
         Rsqrt => one("rsqrt"),
         Recip => Text::product(&Text::atom("1.0f"), '/', &x[0]),
         Round => one("rint"),

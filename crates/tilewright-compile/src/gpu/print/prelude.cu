@@ -13,6 +13,18 @@ __device__ __forceinline__ float exp2_fast(float x) {
     return y;
 #endif
 }
+//: tanh_coarse
+// Within 2^-17 of itself: the first two terms near 0, else 1 - 2 / (1 + e^2x).
+__device__ __forceinline__ float tanh_coarse(float x) {
+    const float near = fmaf(x * x, x * -0.333333343f, x), power = exp2_fast(x * 2.88539004f) + 1.0f;
+#ifdef TILEWRIGHT_HARNESS
+    const float part = 1.0f / power;
+#else
+    float part;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(part) : "f"(power));
+#endif
+    return fabsf(x) < 0.0625f ? near : fmaf(-2.0f, part, 1.0f);
+}
 //: add_i32
 __device__ __forceinline__ int add_i32(int a, int b) { return (int)((unsigned)a + (unsigned)b); }
 //: sub_i32
@@ -155,3 +167,114 @@ template <int N> __device__ __forceinline__ void cp_async_wait() {
     asm volatile("cp.async.wait_group %0;" :: "n"(N) : "memory");
 }
 #endif
+//: cp_async_4
+// The same of 4 bytes.
+#ifndef TILEWRIGHT_HARNESS
+__device__ __forceinline__ void cp_async_4(void* shared, const void* global, bool valid) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;"
+                 :: "r"(shared_address(shared)), "l"(__cvta_generic_to_global(global)), "r"(valid ? 4 : 0) : "memory");
+}
+#endif
+//: pair_low
+// The low 16 bits of two words.
+__device__ __forceinline__ unsigned pair_low(unsigned a, unsigned b) {
+#ifdef TILEWRIGHT_HARNESS
+    return (a & 0xffffu) | b << 16;
+#else
+    return __byte_perm(a, b, 0x5410);
+#endif
+}
+//: pair_high
+// The high 16 bits of two words.
+__device__ __forceinline__ unsigned pair_high(unsigned a, unsigned b) {
+#ifdef TILEWRIGHT_HARNESS
+    return a >> 16 | (b & 0xffff0000u);
+#else
+    return __byte_perm(a, b, 0x7632);
+#endif
+}
+//: twice
+// The low 16 bits, twice.
+__device__ __forceinline__ unsigned twice(unsigned x) { return pair_low(x, x); }
+//: masked_or
+// (x & mask) | bits, in one instruction.
+__device__ __forceinline__ unsigned masked_or(unsigned x, unsigned mask, unsigned bits) {
+#ifdef TILEWRIGHT_HARNESS
+    return (x & mask) | bits;
+#else
+    unsigned word;
+    asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(word) : "r"(x), "r"(mask), "r"(bits));
+    return word;
+#endif
+}
+//: masked_xor
+// (x & mask) ^ bits, in one instruction.
+__device__ __forceinline__ unsigned masked_xor(unsigned x, unsigned mask, unsigned bits) {
+#ifdef TILEWRIGHT_HARNESS
+    return (x & mask) ^ bits;
+#else
+    unsigned word;
+    asm("lop3.b32 %0, %1, %2, %3, 0x6a;" : "=r"(word) : "r"(x), "r"(mask), "r"(bits));
+    return word;
+#endif
+}
+//: fma_f16x2
+// a * b + c of two numbers, rounded once.
+__device__ __forceinline__ unsigned fma_f16x2(unsigned a, unsigned b, unsigned c) {
+#ifdef TILEWRIGHT_HARNESS
+    return pack_f16(fmaf(low_f16(a), low_f16(b), low_f16(c)), fmaf(high_f16(a), high_f16(b), high_f16(c)));
+#else
+    unsigned word;
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(word) : "r"(a), "r"(b), "r"(c));
+    return word;
+#endif
+}
+//: fma_bf16x2
+// a * b + c of two numbers, rounded once.
+__device__ __forceinline__ unsigned fma_bf16x2(unsigned a, unsigned b, unsigned c) {
+#ifdef TILEWRIGHT_HARNESS
+    return pack_bf16(fmaf(low_bf16(a), low_bf16(b), low_bf16(c)), fmaf(high_bf16(a), high_bf16(b), high_bf16(c)));
+#else
+    unsigned word;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(word) : "r"(a), "r"(b), "r"(c));
+    return word;
+#endif
+}
+//: offset_4_bf16
+// What takes away the 128 of number_4_bf16 once it is multiplied by the scale.
+__device__ __forceinline__ unsigned offset_4_bf16(unsigned scale) { return fma_bf16x2(scale, 0xc300c300u, 0x80008000u); }
+//: offset_8_bf16
+// The 128 that number_8_bf16 lacks, multiplied by the scale.
+__device__ __forceinline__ unsigned offset_8_bf16(unsigned scale) { return fma_bf16x2(scale, 0x43004300u, 0x80008000u); }
+//: offset_4_f16
+// -1024.
+__device__ __forceinline__ unsigned offset_4_f16(unsigned) { return 0xe400e400u; }
+//: offset_8_f16
+// -1024.
+__device__ __forceinline__ unsigned offset_8_f16(unsigned) { return 0xe400e400u; }
+//: number_4_bf16
+// code * scale and then + bias, both rounded, of the codes in bits 0 to 3 and 16 to 19. With 0x4300 above it a code is 128 more,
+// and the product is rounded once that is taken away.
+__device__ __forceinline__ unsigned number_4_bf16(unsigned codes, unsigned scale, unsigned offset, unsigned bias) {
+    const unsigned more = masked_or(codes, 0x000f000fu, 0x43004300u);
+    return fma_bf16x2(fma_bf16x2(more, scale, offset), 0x3f803f80u, bias);
+}
+//: number_8_bf16
+// The same of 8 bits: 128 and the low 7, and -256 or -128 by the highest, make the code less 128.
+__device__ __forceinline__ unsigned number_8_bf16(unsigned codes, unsigned scale, unsigned offset, unsigned bias) {
+    const unsigned low = masked_or(codes, 0x007f007fu, 0x43004300u), high = masked_xor(codes, 0x00800080u, 0xc380c380u);
+    const unsigned less = fma_bf16x2(low, 0x3f803f80u, high);
+    return fma_bf16x2(fma_bf16x2(less, scale, offset), 0x3f803f80u, bias);
+}
+//: number_4_f16
+// code * scale and then + bias, both rounded, of the codes in bits 0 to 3 and 16 to 19. With 0x6400 above it a code is 1024 more.
+__device__ __forceinline__ unsigned number_4_f16(unsigned codes, unsigned scale, unsigned offset, unsigned bias) {
+    const unsigned code = fma_f16x2(masked_or(codes, 0x000f000fu, 0x64006400u), 0x3c003c00u, offset);
+    return fma_f16x2(fma_f16x2(code, scale, 0x80008000u), 0x3c003c00u, bias);
+}
+//: number_8_f16
+// The same of 8 bits.
+__device__ __forceinline__ unsigned number_8_f16(unsigned codes, unsigned scale, unsigned offset, unsigned bias) {
+    const unsigned code = fma_f16x2(masked_or(codes, 0x00ff00ffu, 0x64006400u), 0x3c003c00u, offset);
+    return fma_f16x2(fma_f16x2(code, scale, 0x80008000u), 0x3c003c00u, bias);
+}

@@ -206,7 +206,7 @@ impl Printer<'_> {
         let buffer = &self.program.buffers[copy.to.buffer.index()];
         let threads = 32 * self.warps();
         let even = threads.is_multiple_of(chunks) && (buffer.extents[0] * chunks).is_multiple_of(threads);
-        let whole = copy.vector && passes > 1 && passes <= UNROLLED && buffer.extents == copy.extents;
+        let whole = copy.chunk.is_some() && passes > 1 && passes <= UNROLLED && buffer.extents == copy.extents;
         let mut down = copy.address.axes.iter().enumerate().filter(|(_, place)| mentions(&place.index, Axis::Down));
         let (axis, place) = down.next()?;
         let steps = match &place.index {
@@ -219,9 +219,17 @@ impl Printer<'_> {
         (even && whole && steps && down.next().is_none()).then_some(axis)
     }
 
+    /// The function that copies so many bytes of a row to shared memory.
+    fn copy_function(&self, bytes: u32) -> String {
+        match self.dialect {
+            Dialect::Cuda => format!("cp_async_{bytes}"),
+            Dialect::Msl => format!("copy_{bytes}"),
+        }
+    }
+
     /// A copy whose passes go straight down an axis: addresses differ by a number of rows, and a tile that lies inside is
     /// copied without looking at each row.
-    fn copy_straight(&mut self, copy: &Copy, axis: usize, slot: &Text, chunks: u32, passes: u32) {
+    fn copy_straight(&mut self, copy: &Copy, axis: usize, slot: &Text, [step, chunks, passes]: [u32; 3]) {
         let program = self.program;
         let buffer = &program.buffers[copy.to.buffer.index()];
         let bytes = buffer.elem.bytes() as u32;
@@ -233,7 +241,7 @@ impl Printer<'_> {
         };
         let [first, last] = [self.expr(&place.first), self.expr(&place.last)];
         self.out.line(format!("const int row = {};", Text::product(&Text::atom("tid"), '/', &Text::int(chunks)).text));
-        let column = Text::product(&Text::atom("tid"), '%', &Text::int(chunks)).times(16 / bytes);
+        let column = Text::product(&Text::atom("tid"), '%', &Text::int(chunks)).times(step);
         self.out.line(format!("const int column = {};", column.text));
         let located = self.locate_unchecked(&copy.address, true, Some(axis));
         let inside = located.inside().map_or("true".to_string(), |inside| inside.text);
@@ -248,10 +256,7 @@ impl Printer<'_> {
         let at = origin.plus(&Text::atom("row"));
         let target = slot.plus(&Text::atom("row").times(buffer.pitch)).plus(&Text::atom("column").times(bytes));
         let target = target.plus(&Text::atom("pass").times(rows * buffer.pitch));
-        let copied = match self.dialect {
-            Dialect::Cuda => "cp_async_16",
-            Dialect::Msl => "copy_16",
-        };
+        let copied = self.copy_function(step * bytes);
         // An end past the largest i32 is no end before the last index.
         let origin_wide =
             if origin.value.is_some() { origin.clone() } else { Text::atom(format!("({wide}){}", origin.tight())) };
@@ -277,7 +282,7 @@ impl Printer<'_> {
         let buffer = &program.buffers[copy.to.buffer.index()];
         let elem = program.params[copy.address.param as usize].elem;
         let bytes = buffer.elem.bytes() as u32;
-        let step = if copy.vector { 16 / bytes } else { 1 };
+        let step = copy.chunk.map_or(1, |chunk| chunk / bytes);
         let chunks = buffer.extents[1].div_ceil(step);
         let total = buffer.extents[0] * chunks;
         let threads = 32 * self.warps();
@@ -300,7 +305,7 @@ impl Printer<'_> {
         };
         let tid = Text::atom("tid");
         if let Some(axis) = self.straight(copy, chunks, passes) {
-            self.copy_straight(copy, axis, &slot, chunks, passes);
+            self.copy_straight(copy, axis, &slot, [step, chunks, passes]);
             self.out.close();
             return;
         }
@@ -326,7 +331,7 @@ impl Printer<'_> {
         }
         self.out.line(format!("const int row = {};", row.text));
         self.out.line(format!("const int column = {};", chunk.times(step).text));
-        let mut place = self.locate(&copy.address, copy.vector);
+        let mut place = self.locate(&copy.address, copy.chunk.is_some());
         for (k, name) in ["row", "column"].into_iter().enumerate() {
             if buffer.extents[k] > copy.extents[k] {
                 place.checks.push(Text::compare(&Text::atom(name), "<", &Text::int(copy.extents[k])));
@@ -336,11 +341,8 @@ impl Printer<'_> {
         let [row, column] = [Text::atom("row"), Text::atom("column")];
         let address = slot.plus(&row.times(buffer.pitch)).plus(&column.times(bytes));
         let inside = place.inside();
-        if copy.vector {
-            let name = match self.dialect {
-                Dialect::Cuda => "cp_async_16",
-                Dialect::Msl => "copy_16",
-            };
+        if let Some(chunk) = copy.chunk {
+            let name = self.copy_function(chunk);
             let inside = inside.map_or("true".to_string(), |inside| inside.text);
             self.out.line(format!("const bool inside = {inside};"));
             self.out.line(format!("{name}({}, {}, inside);", address.text, place.pointer(0)));

@@ -70,7 +70,7 @@ fn elementwise<'m>(
         // To the same type: integers are not rounded.
         Cast { .. } | Bitcast { .. } if int => a,
         Add | Sub | Mul | Div | Max | Min | And | Or | Xor | Shl | Shr | Cast { .. } | Bitcast { .. } => None,
-        Constant { .. } | Neg | Abs | Exp2 | Log2 | Tanh | Rsqrt | Recip | Round | Trunc | Rem => None,
+        Constant { .. } | Neg | Abs | Exp2 | Log2 | Tanh | TanhCoarse | Rsqrt | Recip | Round | Trunc | Rem => None,
         Lt | Le | Gt | Ge | Eq | Ne => None,
     }
 }
@@ -104,7 +104,7 @@ pub(super) fn of_itself(op: &Elementwise, operands: &[ValueId]) -> Option<f64> {
     match op {
         Le | Ge | Eq => Some(1.0),
         Lt | Gt | Ne | Sub | Xor => Some(0.0),
-        Constant { .. } | Neg | Not | Abs | Exp2 | Log2 | Tanh | Rsqrt | Recip | Round | Trunc => None,
+        Constant { .. } | Neg | Not | Abs | Exp2 | Log2 | Tanh | TanhCoarse | Rsqrt | Recip | Round | Trunc => None,
         Add | Mul | Div | Rem | Max | Min | And | Or | Shl | Shr | Select | Cast { .. } | Bitcast { .. } => None,
     }
 }

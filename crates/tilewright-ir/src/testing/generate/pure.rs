@@ -98,7 +98,7 @@ impl Generator<'_> {
     }
 
     pub(super) fn function(&mut self) -> Option<Entry> {
-        use Elementwise::{Exp2, Log2, Max, Min, Recip, Rsqrt, Tanh};
+        use Elementwise::{Exp2, Log2, Max, Min, Recip, Rsqrt, Tanh, TanhCoarse};
         let a = self.find(|e| e.elem().is_float())?;
         let elem = a.elem();
         let (op, operand, bound, slope) = match self.pick(5) {
@@ -108,7 +108,8 @@ impl Generator<'_> {
                 let between = self.emit(Min, &[above, high])?;
                 (Exp2, between, CEILING.exp2(), CEILING.exp2())
             }
-            1 => (Tanh, a.value, 1.0, 1.0),
+            1 if elem == Elem::F32 => (Tanh, a.value, 1.0, 1.0),
+            1 => (TanhCoarse, a.value, 1.0, 1.0), // good for 16 bits
             2 => (Log2, self.at_least(a.value, elem)?, a.fact.bound.max(8.0).log2(), 12.0),
             3 => (Rsqrt, self.at_least(a.value, elem)?, 3.0, 12.0),
             _ => (Recip, self.at_least(a.value, elem)?, 1.0 / FLOOR, 1.0 / (FLOOR * FLOOR)),
