@@ -1,10 +1,12 @@
-"""OpenVINO on the CPU: the operation ScaledDotProductAttention in a compiled model of its own.
+"""OpenVINO on the CPU: the operation ScaledDotProductAttention in a compiled model of its own, and PagedAttention.
 
-Decode and verify come with the heads of a group folded into query rows as well.
+Decode and verify come with the heads of a group folded into query rows as well. PagedAttention is causal, over a cache in blocks to
+which each run writes the new tokens again; it is no public operation, and its list of inputs is that of OpenVINO 2026.4.
 """
 
 import numpy
 import openvino
+import openvino.op
 from openvino import opset13 as ops
 from protocol import Peer, causal_mask, group, inputs, needs
 
@@ -12,23 +14,25 @@ TYPES = {"f32": openvino.Type.f32, "f16": openvino.Type.f16, "bf16": openvino.Ty
 
 
 def model(case, dtype, q, k, v, mask, causal):
-    """A function that runs attention over these arrays, whose result is [batch, heads, q_len, value_dim] of q."""
+    """A function that runs attention over these arrays."""
     tensors = [openvino_tensor(x, dtype) for x in (q, k, v) + (() if mask is None else (mask,))]
     parameters = [ops.parameter(list(tensor.shape), dtype) for tensor in tensors]
     attention = ops.scaled_dot_product_attention(*parameters[:3], *parameters[3:], causal=causal)
-    compiled = openvino.Core().compile_model(
-        openvino.Model([attention], parameters, "attention"),
-        "CPU",
-        {
-            "INFERENCE_PRECISION_HINT": dtype,
-            "EXECUTION_MODE_HINT": "PERFORMANCE",
-            "INFERENCE_NUM_THREADS": case["threads"],
-            "NUM_STREAMS": 1,
-            "PERFORMANCE_HINT": "LATENCY",
-            "KV_CACHE_PRECISION": dtype,
-        },
-    )
-    request = compiled.create_infer_request()
+    return compiled(case, dtype, openvino.Model([attention], parameters, "attention"), tensors)
+
+
+def compiled(case, dtype, model, tensors, cache=None):
+    """A function that runs the model over these inputs and gives its first output; computing in `dtype`."""
+    settings = {
+        "INFERENCE_PRECISION_HINT": dtype,
+        "KV_CACHE_PRECISION": cache or dtype,
+        "EXECUTION_MODE_HINT": "PERFORMANCE",
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": case["threads"],
+        "NUM_STREAMS": 1,
+    }
+    made = openvino.Core().compile_model(model, "CPU", settings)
+    request = made.create_infer_request()
     for index, tensor in enumerate(tensors):
         request.set_input_tensor(index, tensor)
 
@@ -36,8 +40,69 @@ def model(case, dtype, q, k, v, mask, causal):
         request.infer()
         return request.get_output_tensor(0)
 
-    way.threads = compiled.get_property("INFERENCE_NUM_THREADS")
+    way.threads = made.get_property("INFERENCE_NUM_THREADS")
     return way
+
+
+BLOCK = 32
+"""Tokens of a block of the CPU plugin's cache."""
+
+
+def paged(case, dtype, computing, q, k, v):
+    """PagedAttention of one sequence: the last q_len tokens are new, those before lie in a cache of this type."""
+    _, heads, q_len, dim = q.shape
+    _, kv_heads, kv_len, value_dim = v.shape
+    blocks = -(-kv_len // BLOCK)
+
+    def cache(x):
+        x = numpy.pad(x[0], ((0, 0), (0, blocks * BLOCK - kv_len), (0, 0)))
+        return openvino_tensor(x.reshape(kv_heads, blocks, BLOCK, -1).transpose(1, 0, 2, 3), dtype)
+
+    def tokens(x):
+        """The new ones: [q_len, heads * dim]."""
+        x = x[0, :, x.shape[2] - q_len :]
+        return openvino_tensor(x.transpose(1, 0, 2).reshape(q_len, -1), computing)
+
+    def integers(values):
+        return openvino.Tensor(numpy.array(values, numpy.int32))
+
+    tensors = [tokens(q), tokens(k), tokens(v), cache(k), cache(v)]
+    # Tokens in the cache, first tokens of sequences, blocks, first blocks of sequences; the longest context.
+    tensors += [integers([kv_len - q_len]), integers([0, q_len]), integers(numpy.arange(blocks)), integers([0, blocks])]
+    tensors.append(integers(kv_len))
+    parameters = [ops.parameter([-1] + list(x.shape)[1:] if x.shape else [], x.element_type) for x in tensors]
+    number = lambda value: ops.constant(numpy.array(value))
+    none = lambda kind: ops.constant(numpy.zeros(0, kind))
+    real, whole, zero = none(numpy.float32), none(numpy.int32), number(numpy.int32(0))
+    scale = number(numpy.float32(dim**-0.5))
+    node = openvino.op._PagedAttentionExtension(
+        [x.output(0) for x in parameters[:9] + [scale, zero, real, parameters[9]]]
+        # Score windows, rotated blocks, sparse prefill, sinks, eviction, types of tokens, trees of drafts: none.
+        + [x.output(0) for x in (zero, whole, whole, real, real, zero, zero, real)]
+        + [x.output(0) for x in (zero, whole, whole, whole, whole, none(numpy.uint8), whole)]
+    )
+    facts = {"num_k_heads": kv_heads, "k_head_size": dim, "num_v_heads": kv_heads, "v_head_size": value_dim}
+    for name, value in facts.items():
+        node.get_rt_info()[name] = value
+    model = openvino.Model([ops.result(node.output(0))], parameters, "paged")
+    run = compiled(case, computing, model, tensors, dtype)
+
+    def way():
+        # [q_len, heads * value_dim], of one sequence.
+        return Rows(run(), (q_len, heads, value_dim))
+
+    way.threads = run.threads
+    return way
+
+
+class Rows:
+    """A result whose heads lie behind its tokens."""
+
+    def __init__(self, tensor, shape):
+        self.tensor, self.shape = tensor, shape
+
+    def numbers(self):
+        return numbers(self.tensor).reshape(self.shape).transpose(1, 0, 2)[None]
 
 
 def openvino_tensor(array, dtype):
@@ -93,6 +158,12 @@ def prepare(case):
             makers["folded, all keys"] = lambda: model(case, dtype, folded, k, v, None, False)
             inexact = ("folded, all keys",)
 
+    if case["batch"] == 1 and (case["mask"] == "causal" or (case["mask"] == "none" and case["q_len"] == 1)):
+        makers["PagedAttention"] = lambda: paged(case, dtype, dtype, q, k, v)
+        if dtype == openvino.Type.f16:
+            # Where the processor has no products of f16, the plugin computes in f32.
+            makers["PagedAttention, f32"] = lambda: paged(case, dtype, openvino.Type.f32, q, k, v)
+
     ways, threads = {}, set()
     for name, make in makers.items():
         try:
@@ -101,7 +172,8 @@ def prepare(case):
         except RuntimeError as error:
             ways[name] = refusing(error)
     version = f"openvino {openvino.__version__.split('-')[0]} ({case['dtype']} inference)"
-    return Peer(version, max(threads, default=None), ways, lambda o: numbers(o).reshape(shape), rounded, inexact)
+    array = lambda o: o.numbers() if isinstance(o, Rows) else numbers(o).reshape(shape)
+    return Peer(version, max(threads, default=None), ways, array, rounded, inexact)
 
 
 def refusing(error):

@@ -15,7 +15,6 @@ use tilewright::attention::reference::{self, Bound, Problem};
 use tilewright::prelude::{Attention, Device, Elem, Plan, Tensor};
 
 /// What a case is measured beside.
-
 pub enum Against {
     /// Ours over a dense cache of the same type.
     Dense,
@@ -58,9 +57,9 @@ pub fn measure(
     let mut others = Vec::new();
     for (name, against) in &how.against {
         let side = match (against, &dense_inputs) {
-            (Against::Dense, Some(inputs)) => Ok(Side::Own(Own::new(device, &dense, inputs)?)),
+            (Against::Dense, Some(inputs)) => Ok(Side::Own(Own::new(device, &dense, inputs)?.into())),
             (Against::Dense, None) => Err(PeerError::Cannot("the cache of the case is dense".to_string())),
-            (Against::OneThread(device), _) => Ok(Side::Own(Own::new(device, case, &inputs)?)),
+            (Against::OneThread(device), _) => Ok(Side::Own(Own::new(device, case, &inputs)?.into())),
             (Against::Peer(runner), _) => Running::start(runner, &description).map(Side::Peer),
         };
         others.push(Other { name, side, answers: Vec::new() });
@@ -102,7 +101,7 @@ struct Other<'r> {
 }
 
 enum Side<'r> {
-    Own(Own<'r>),
+    Own(Box<Own<'r>>),
     Peer(Running),
 }
 

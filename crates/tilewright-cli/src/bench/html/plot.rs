@@ -7,7 +7,7 @@ use std::ops::Range;
 const WIDTH: f64 = 400.0;
 const HEIGHT: f64 = 300.0;
 /// Of the plot inside, from the left, right, top and bottom.
-const MARGINS: [f64; 4] = [44.0, 12.0, 44.0, 34.0];
+const MARGINS: [f64; 4] = [44.0, 18.0, 44.0, 34.0];
 
 /// Where numbers lie in the picture; both ranges in powers of ten.
 struct Axes {
@@ -67,9 +67,9 @@ pub fn roofline(report: &Report) -> String {
     let (first, last) = (10f64.powf(axes.x.start), 10f64.powf(axes.x.end));
     let from = first.max(10f64.powf(axes.y.start) / read);
     inside.push_str(&axes.line("roof", [(from, from * read), (corner, highest.min(corner * read))]));
-    for (name, peak) in &roofs {
+    for (at, (name, peak)) in roofs.iter().enumerate() {
         inside.push_str(&axes.line("roof", [((peak / read).max(first), *peak), (last, *peak)]));
-        let (x, y) = (axes.x(last) - 4.0, axes.y(*peak) - 3.0);
+        let (x, y) = (axes.x(last) - 4.0, axes.y(*peak) + if at == 0 { 11.0 } else { -4.0 });
         inside.push_str(&format!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"end\">{name} {peak:.0}</text>\n"));
     }
     // Ours over the peers.
