@@ -36,7 +36,7 @@ def prepare(case):
     def matmul():
         scores = (folded * scale) @ k.swapaxes(2, 3)
         scores = scores if tall is None else scores + tall
-        return (mx.softmax(scores, axis=-1) @ v).reshape(shape)
+        return (mx.softmax(scores, axis=-1, precise=True) @ v).reshape(shape)
 
     own = "causal" if case["mask"] == "causal" else mask
     attention = mx.fast.scaled_dot_product_attention

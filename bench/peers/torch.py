@@ -22,6 +22,7 @@ def prepare(case):
     # PyTorch's own causal mask lies along the first key, so it serves square cases alone.
     is_causal = case["mask"] == "causal" and square
     mask = torch.from_numpy(added).to(dtype) if added is not None else None
+    rounded = tuple(x if x is None else x.float().numpy() for x in (q, k, v, mask))
     if case["mask"] == "causal" and not square:
         mask = torch.from_numpy(causal_mask(case)).to(dtype)
 
@@ -33,26 +34,27 @@ def prepare(case):
         # The repeat is not timed.
         wide_k, wide_v = (x.repeat_interleave(group(case), dim=1) for x in (k, v))
         ways["repeated"] = lambda: sdpa(q, wide_k, wide_v, attn_mask=mask, is_causal=is_causal)
+    # The heads of a group as rows of one product: keys are read once for all of them.
+    folded = q.reshape(batch, kv_heads, group(case) * q_len, dim)
+    shape = (batch, heads, q_len, value_dim)
+    added = torch.from_numpy(causal_mask(case)).to(dtype) if is_causal else mask
+    tall = added.repeat(group(case), 1) if added is not None else None
+    scale = 1 / math.sqrt(dim)
+    keys = k.transpose(2, 3)
+
+    def matmul():
+        scores = torch.matmul(folded * scale, keys)
+        scores = scores if tall is None else scores.add_(tall)
+        return torch.matmul(torch.softmax(scores, dim=-1), v).reshape(shape)
+
+    ways["matmul"] = matmul
     inexact = ()
     if q_len <= 64:
-        # The heads of a group as rows of one product: keys are read once for all of them.
-        folded = q.reshape(batch, kv_heads, group(case) * q_len, dim)
-        tall = mask.repeat(group(case), 1) if mask is not None else None
-        shape = (batch, heads, q_len, value_dim)
-        scale = 1 / math.sqrt(dim)
-        keys = k.transpose(2, 3)
-
-        def matmul():
-            scores = torch.matmul(folded * scale, keys)
-            scores = scores if tall is None else scores + tall
-            return torch.matmul(torch.softmax(scores, dim=-1), v).reshape(shape)
-
         ways["folded"] = lambda: sdpa(folded, k, v, attn_mask=tall).reshape(shape)
-        ways["matmul"] = matmul
         if mask is not None:
             ways["folded, all keys"] = lambda: sdpa(folded, k, v).reshape(shape)
             inexact = ("folded, all keys",)
 
-    version = f"torch {torch.__version__} ({torch.backends.cpu.get_cpu_capability()}, mkldnn {torch.backends.mkldnn.is_available()})"
-    rounded = tuple(x.float().numpy() for x in (q, k, v)) + (None if added is None else mask.float().numpy(),)
+    mkldnn = "with" if torch.backends.mkldnn.is_available() else "without"
+    version = f"torch {torch.__version__} ({torch.backends.cpu.get_cpu_capability()}, {mkldnn} mkldnn)"
     return Peer(version, torch.get_num_threads(), ways, lambda o: o.float().numpy(), rounded, inexact)

@@ -277,3 +277,69 @@ fn bench_refuses_peers_and_settings_that_it_does_not_have() {
         .output();
     assert!(String::from_utf8_lossy(&outcome.expect("tile starts").stderr).contains("`--against good` does not fit"));
 }
+
+/// A Python with numpy, if there is one.
+fn python() -> Option<PathBuf> {
+    let given = std::env::var_os("TILEWRIGHT_PYTHON").map(PathBuf::from);
+    let python = given.unwrap_or_else(|| "python3".into());
+    let numpy = Command::new(&python).args(["-c", "import numpy"]).stderr(Stdio::null()).status();
+    numpy.is_ok_and(|status| status.success()).then_some(python)
+}
+
+#[test]
+fn a_python_peer_counts_with_the_ways_whose_results_are_right() {
+    let Some(python) = python() else {
+        println!("skipped: there is no Python with numpy");
+        return;
+    };
+    const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../bench/peers");
+    let place = Place::new();
+    let write = |name: &str, text: &str| std::fs::write(place.at("peers").join(name), text).expect("a file");
+    write("protocol.py", &std::fs::read_to_string(Path::new(PEERS).join("protocol.py")).expect("the protocol"));
+    write(
+        "own.py",
+        "import numpy
+from protocol import Peer, causal_mask, group, inputs, needs
+
+def prepare(case):
+    needs(case)
+    print('noise of a library')
+    q, k, v, added = inputs(case)
+    keys, values = (x.repeat(group(case), axis=1) for x in (k, v))
+    def attend(mask):
+        scores = q @ keys.swapaxes(2, 3) / case['head_dim'] ** 0.5
+        weights = numpy.exp(scores + mask)
+        return weights @ values / weights.sum(axis=3, keepdims=True)
+    def fails():
+        raise ValueError('no way')
+    ways = {
+        'right': lambda: attend(causal_mask(case)),
+        'all keys': lambda: attend(0),
+        'wrong': lambda: attend(0),
+        'nan': lambda: attend(numpy.float32('nan')),
+        'flat': lambda: attend(causal_mask(case)).ravel(),
+        'fails': fails,
+    }
+    return Peer('own', 1, ways, lambda o: o, (q, k, v, added), ('all keys',))
+",
+    );
+    write("no_package.py", "import a_package_that_nobody_has");
+    write("refuses.py", "from protocol import needs\ndef prepare(case):\n    needs(case, dtypes=('bf16',))\n");
+    let python = python.to_str().expect("UTF-8").to_string();
+    let flags = [
+        "count_prefill_causal_d64_192/f32",
+        "--rounds",
+        "2",
+        "--against",
+        "own,no_package,refuses",
+        "--python",
+        &python,
+    ];
+    let report = place.report(&flags);
+    let peers = report["rows"][0]["against"].as_array().expect("peers");
+    let tried: Vec<&String> = peers[0]["tried"].as_object().unwrap_or_else(|| panic!("{report}")).keys().collect();
+    assert_eq!(tried, ["all keys", "right"], "{report}");
+    let reason = |at: usize| peers[at]["reason"].as_str().expect("a reason");
+    assert!(reason(1).contains("cannot: import ModuleNotFoundError: No module named"), "{}", reason(1));
+    assert!(reason(2).contains("cannot: no attention in f32 over f32"), "{}", reason(2));
+}

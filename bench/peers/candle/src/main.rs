@@ -13,6 +13,9 @@ use std::time::Instant;
 /// The version in Cargo.lock; `cargo update` needs a look at it.
 const CANDLE: &str = "0.11.1";
 
+/// How many times as long as the fastest way another one may take before it is left out of the rounds.
+const KEPT: f64 = 1.5;
+
 /// The case, as `tile bench` describes it.
 #[derive(Deserialize)]
 struct Case {
@@ -50,7 +53,7 @@ fn main() -> std::io::Result<()> {
     )?;
     out.flush()?;
     let best = tried.values().copied().fold(f64::INFINITY, f64::min);
-    let kept: Vec<_> = ways.iter().filter(|(_, _, seconds)| *seconds <= 1.25 * best).collect();
+    let kept: Vec<_> = ways.iter().filter(|(_, _, seconds)| *seconds <= KEPT * best).collect();
     for line in lines {
         let line = line?;
         let Some(seconds) = line.strip_prefix("round ").and_then(|text| text.parse::<f64>().ok()) else {

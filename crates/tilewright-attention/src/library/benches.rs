@@ -13,6 +13,7 @@ const TYPES: [(Elem, Elem); 3] = [(Elem::F32, Elem::F32), (Elem::F16, Elem::F16)
 /// Prefill.
 pub(super) fn forward() -> Vec<Case> {
     let mut all = Vec::new();
+    let triangle = made(Elem::Bool, [1, 1, 2048, 2048], |at| (at[3] <= at[2]).into());
     for (q, kv) in TYPES {
         let case = |name: String| Case::new(name).types(q, kv).without_lse();
         for dim in [64, 128, 256] {
@@ -27,8 +28,7 @@ pub(super) fn forward() -> Vec<Case> {
         let h16 = |name: &str| case(format!("{name}_h16_d128_2048")).heads(16, 4).lengths(2048, 2048).dims(128, 128);
         // What the same costs with scores that are changed, and with a mask that says the same as causal does.
         all.push(h16("prefill_causal_softcap").feature(Causal).feature(Softcap(50.0)));
-        let triangle = made(Elem::Bool, [1, 1, 2048, 2048], |at| (at[3] <= at[2]).into());
-        all.extend(triangle.map(|mask| h16("prefill_causal_as_a_mask").feature(mask)));
+        all.extend(triangle.iter().map(|mask| h16("prefill_causal_as_a_mask").feature(mask.clone())));
         all.push(case("latent_d576_1024".into()).heads(4, 1).lengths(256, 1024).dims(576, 512).feature(Causal));
     }
     all.extend(masked_prefill(1024, 1024, (4, 1)).into_iter().map(Case::without_lse));
@@ -46,15 +46,17 @@ const BESIDE_PEERS: [(usize, usize, usize, usize); 3] = [(8, 8, 1024, 64), (16, 
 
 fn beside_peers((q, kv): (Elem, Elem)) -> Vec<Case> {
     let mut all = Vec::new();
+    // Small numbers that each type holds, none of which blocks: no pair may be left out.
+    let added = |tokens| made(q, [1, 1, tokens, tokens], |at| ((at[2] * 7 + at[3] * 13) % 32) as f64 / 16.0 - 1.0);
+    let masks = [added(1024), added(2048)];
     for (heads, kv_heads, tokens, dim) in BESIDE_PEERS {
         let case = |mask: &str| {
             let case = Case::new(format!("prefill{mask}_h{heads}_d{dim}_{tokens}")).types(q, kv).without_lse();
             case.heads(heads, kv_heads).lengths(tokens, tokens).dims(dim, dim)
         };
         all.extend([case(""), case("_causal").feature(Causal)]);
-        // Small numbers that each type holds, none of which blocks: no pair may be left out.
-        let mask = made(q, [1, 1, tokens, tokens], |at| ((at[2] * 7 + at[3] * 13) % 32) as f64 / 16.0 - 1.0);
-        all.extend(mask.map(|mask| case("_additive").feature(mask)));
+        let fitting = masks.iter().flatten().filter(|mask| mask.shape()[2] == tokens);
+        all.extend(fitting.map(|mask| case("_additive").feature(mask.clone())));
     }
     all
 }

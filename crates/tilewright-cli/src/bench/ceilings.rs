@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use tilewright::prelude::Elem;
 use tilewright::runtime::cpu::{bf16_peak, copy_peak, fma_peak, read_peak};
 
+/// How many times as long as the fastest round of ours the slowest one may take.
+const UNSTEADY: f64 = 1.25;
 /// More than any cache holds.
 const MEMORY: usize = 512 << 20;
 
@@ -99,7 +101,8 @@ fn roofline(compute_gflops: f64, read: f64, flops: u64, bytes: u64) -> Roofline 
 }
 
 /// Gives each row the percentage of its ceiling: the best of what was measured and of what any row of the run reached, a
-/// peer's too. Says which rows were faster than the measured ceilings allow: there the instrument was wrong.
+/// peer's too. Says which rows were faster than the measured ceilings allow: there the instrument was wrong. Says how many
+/// rows the machine disturbed.
 pub fn judge(rows: &mut [Row]) -> Vec<String> {
     let mut notes = Vec::new();
     // Arithmetic of a type is one ceiling for all its rows.
@@ -118,6 +121,17 @@ pub fn judge(rows: &mut [Row]) -> Vec<String> {
                  percentages are of what was reached"
             ));
         }
+    }
+    let unsteady = |row: &&Row| {
+        let rounds = row.times.rounds.iter().copied();
+        rounds.clone().fold(0.0, f64::max) > UNSTEADY * rounds.fold(f64::INFINITY, f64::min)
+    };
+    let count = rows.iter().filter(unsteady).count();
+    if count > 0 {
+        let (of, percent) = (rows.len(), 100.0 * (UNSTEADY - 1.0));
+        notes.push(format!(
+            "in {count} of {of} rows our rounds differ by more than {percent:.0} %: this machine did something else"
+        ));
     }
     for row in rows.iter_mut() {
         let Some(roof) = row.roofline else { continue };
