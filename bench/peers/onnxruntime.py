@@ -7,7 +7,7 @@ import numpy
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper
-from protocol import Peer, causal_mask, group, inputs, needs
+from protocol import FEW, Peer, causal_mask, group, inputs, needs
 
 TYPES = {"f32": (numpy.float32, TensorProto.FLOAT), "f16": (numpy.float16, TensorProto.FLOAT16)}
 
@@ -17,7 +17,6 @@ def session(case, node, arrays, output):
     numbers, _ = TYPES[case["dtype"]]
     infos = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape) for n, x in arrays.items()]
     result = helper.make_tensor_value_info("o", helper.np_dtype_to_tensor_dtype(numpy.dtype(numbers)), output)
-    # Outputs that nobody reads have no name in the node.
     graph = helper.make_graph([node], "attention", infos, [result])
     opsets = [helper.make_opsetid("", 23), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=11)
@@ -94,7 +93,6 @@ def prepare(case):
     numbers, _ = TYPES[case["dtype"]]
     q, k, v, added = (None if x is None else x.astype(numbers) for x in inputs(case))
     of = group(case)
-    wide_k, wide_v = (x.repeat(of, axis=1) for x in (k, v))
     square = case["q_len"] == case["kv_len"]
     causal = case["mask"] == "causal" and square
     mask = added
@@ -102,16 +100,17 @@ def prepare(case):
         mask = causal_mask(case).astype(numbers)
     shape = (case["batch"], case["q_heads"], case["q_len"], case["value_dim"])
 
-    makers = {
-        "Attention": lambda: attention(case, q, k, v, mask, causal),
-        "MultiHeadAttention": lambda: multi_head(case, q, wide_k, wide_v, mask, causal),
-    }
-    if of > 1:
+    makers = {"Attention": lambda: attention(case, q, k, v, mask, causal)}
+    if of == 1:
+        makers["MultiHeadAttention"] = lambda: multi_head(case, q, k, v, mask, causal)
+    elif case["q_len"] > FEW:
+        wide_k, wide_v = (x.repeat(of, axis=1) for x in (k, v))
         makers["Attention, repeated"] = lambda: attention(case, q, wide_k, wide_v, mask, causal)
+        makers["MultiHeadAttention, repeated"] = lambda: multi_head(case, q, wide_k, wide_v, mask, causal)
     if case["mask"] == "causal" or case["q_len"] == 1:
         makers["GroupQueryAttention"] = lambda: grouped(case, q, k, v)
     inexact = ()
-    if case["q_len"] <= 64 and of > 1:
+    if case["q_len"] <= FEW and of > 1:
         folded = q.reshape(case["batch"], case["kv_heads"], of * case["q_len"], case["head_dim"])
         tall = None if mask is None else numpy.tile(mask, (of, 1))
         makers["Attention, folded"] = lambda: attention(case, folded, k, v, tall, False)

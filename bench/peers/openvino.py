@@ -8,7 +8,7 @@ import numpy
 import openvino
 import openvino.op
 from openvino import opset13 as ops
-from protocol import Peer, causal_mask, group, inputs, needs
+from protocol import FEW, Peer, causal_mask, group, inputs, needs
 
 TYPES = {"f32": openvino.Type.f32, "f16": openvino.Type.f16, "bf16": openvino.Type.bf16}
 
@@ -148,9 +148,10 @@ def prepare(case):
         makers["plain"] = lambda: model(case, dtype, q, k, v, mask, causal)
     else:
         makers["grouped"] = lambda: model(case, dtype, q, k, v, mask, causal)
+    if of > 1 and case["q_len"] > FEW:
         makers["repeated"] = lambda: model(case, dtype, q, *(x.repeat(of, axis=1) for x in (k, v)), mask, causal)
     inexact = ()
-    if case["q_len"] <= 64:
+    if case["q_len"] <= FEW:
         folded = q.reshape(case["batch"], case["kv_heads"], of * case["q_len"], case["head_dim"])
         tall = None if mask is None else numpy.tile(mask, (of, 1))
         makers["folded"] = lambda: model(case, dtype, folded, k, v, tall, False)
@@ -171,7 +172,7 @@ def prepare(case):
             threads.add(ways[name].threads)
         except RuntimeError as error:
             ways[name] = refusing(error)
-    version = f"openvino {openvino.__version__.split('-')[0]} ({case['dtype']} inference)"
+    version = f"openvino {openvino.__version__.split('-')[0]}"
     array = lambda o: o.numbers() if isinstance(o, Rows) else numbers(o).reshape(shape)
     return Peer(version, max(threads, default=None), ways, array, rounded, inexact)
 

@@ -28,6 +28,8 @@ import time
 import typing
 
 KEPT = 1.5
+FEW = 64
+"""Up to so many queries, reading the keys takes most of the time: repeated ones are not tried, folded heads are."""
 SLOW = 1.0
 """Seconds. A way that takes longer gains nothing from a run that is not counted."""
 

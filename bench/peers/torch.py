@@ -3,7 +3,7 @@
 import math
 
 import torch
-from protocol import Peer, causal_mask, group, inputs, needs
+from protocol import FEW, Peer, causal_mask, group, inputs, needs
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
 TYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
@@ -31,6 +31,7 @@ def prepare(case):
         ways["plain"] = lambda: sdpa(q, k, v, attn_mask=mask, is_causal=is_causal)
     else:
         ways["gqa"] = lambda: sdpa(q, k, v, attn_mask=mask, is_causal=is_causal, enable_gqa=True)
+    if group(case) > 1 and q_len > FEW:
         # The repeat is not timed.
         wide_k, wide_v = (x.repeat_interleave(group(case), dim=1) for x in (k, v))
         ways["repeated"] = lambda: sdpa(q, wide_k, wide_v, attn_mask=mask, is_causal=is_causal)
@@ -49,7 +50,7 @@ def prepare(case):
 
     ways["matmul"] = matmul
     inexact = ()
-    if q_len <= 64:
+    if q_len <= FEW:
         ways["folded"] = lambda: sdpa(folded, k, v, attn_mask=tall).reshape(shape)
         if mask is not None:
             ways["folded, all keys"] = lambda: sdpa(folded, k, v).reshape(shape)

@@ -16,6 +16,9 @@ const CANDLE: &str = "0.11.1";
 /// How many times as long as the fastest way another one may take before it is left out of the rounds.
 const KEPT: f64 = 1.5;
 
+/// Seconds. A way that takes longer gains nothing from a run that is not counted.
+const SLOW: f64 = 1.0;
+
 /// The case, as `tile bench` describes it.
 #[derive(Deserialize)]
 struct Case {
@@ -60,8 +63,8 @@ fn main() -> std::io::Result<()> {
             return writeln!(out, "cannot read `{line}`");
         };
         let mut times = BTreeMap::new();
-        for (name, way, _) in &kept {
-            match run(way, seconds / kept.len() as f64, 1) {
+        for (name, way, tried) in &kept {
+            match run(way, seconds / kept.len() as f64, *tried <= SLOW) {
                 Ok(measured) => times.insert(*name, measured),
                 Err(error) => return writeln!(out, "cannot {}", error.to_string().replace('\n', " ")),
             };
@@ -72,11 +75,13 @@ fn main() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Seconds of each run, repeated for about so long after one that is not counted.
-fn run(way: &Way, long: f64, least: usize) -> Result<Vec<f64>> {
-    way()?;
+/// Seconds of each run, at least one, repeated for about so long; after one that is not counted where `warm`.
+fn run(way: &Way, long: f64, warm: bool) -> Result<Vec<f64>> {
+    if warm {
+        way()?;
+    }
     let (mut times, began) = (Vec::new(), Instant::now());
-    while times.len() < least || began.elapsed().as_secs_f64() < long {
+    while times.is_empty() || began.elapsed().as_secs_f64() < long {
         let started = Instant::now();
         std::hint::black_box(way()?);
         times.push(started.elapsed().as_secs_f64());
@@ -84,7 +89,7 @@ fn run(way: &Way, long: f64, least: usize) -> Result<Vec<f64>> {
     Ok(times)
 }
 
-/// The ways that work, each with the seconds of its faster of two runs.
+/// The ways that work, each with the seconds of its fastest run.
 fn prepare(case: Case) -> std::result::Result<Vec<(&'static str, Way, f64)>, String> {
     if case.format != "dense" || case.dtype != case.kv_dtype {
         return Err(format!("no cache of format {} and type {}", case.format, case.kv_dtype));
@@ -103,7 +108,7 @@ fn prepare(case: Case) -> std::result::Result<Vec<(&'static str, Way, f64)>, Str
     };
     let (mut working, mut refused) = (Vec::new(), Vec::new());
     for (name, way) in made.map_err(|error| error.to_string())? {
-        match run(&way, 0.0, 2) {
+        match run(&way, 0.3, false) {
             Ok(times) => working.push((name, way, times.into_iter().fold(f64::INFINITY, f64::min))),
             Err(error) => refused.push(format!("{name}: {error}")),
         }
