@@ -286,6 +286,11 @@ impl Case {
         (self.q_elem, self.kv_elem)
     }
 
+    /// Its cache format.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
     /// Its extents.
     pub fn extents(&self) -> Extents {
         self.shape

@@ -255,3 +255,45 @@ fn the_entry_of_forward_attention_refuses_what_the_request_refuses() {
     assert!(specialisation(entry, &[("C", "f16".into())]).is_ok());
     assert!(matches!(refusal("E", "f16"), AttentionError::ElementMix { .. }));
 }
+
+#[test]
+fn every_shape_that_is_measured_beside_other_libraries_is_a_benchmark() {
+    let all: Vec<Case> = library().entries.iter().flat_map(|entry| (entry.benches)()).collect();
+    let mut names: Vec<String> = all.iter().map(Case::name).collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), all.len(), "a name is there twice");
+    // Name without type, query and key/value heads, queries, keys, head dim.
+    type Shape = (String, usize, usize, usize, usize, usize);
+    let mut wanted: Vec<Shape> = Vec::new();
+    for (heads, kv_heads, tokens, dim) in [(8, 8, 1024, 64), (16, 4, 2048, 128), (8, 2, 1024, 256)] {
+        for mask in ["", "_causal", "_additive"] {
+            let name = format!("prefill{mask}_h{heads}_d{dim}_{tokens}");
+            wanted.push((name, heads, kv_heads, tokens, tokens, dim));
+        }
+    }
+    wanted.push(("sdpa_decode_2pass".into(), 32, 8, 1, 4096, 128));
+    wanted.push(("decode_h32_d128_32768".into(), 32, 8, 1, 32768, 128));
+    wanted.push(("decode_h16_d256_8192".into(), 16, 8, 1, 8192, 256));
+    wanted.push(("sdpa_decode_batched_q8".into(), 32, 8, 8, 4096, 128));
+    wanted.push(("sdpa_decode_batched_q16".into(), 32, 8, 16, 4096, 128));
+    for (label, heads, kv_heads, q_len, keys, dim) in wanted {
+        for elem in ["f32", "f16", "bf16"] {
+            let name = format!("{label}/{elem}");
+            let case = all.iter().find(|case| case.name() == name).unwrap_or_else(|| panic!("{name} is no benchmark"));
+            let shape = case.extents();
+            let got = (shape.batch, shape.q_heads, shape.kv_heads, shape.q_len, shape.capacity, shape.head_dim);
+            assert_eq!(got, (1, heads, kv_heads, q_len, keys, dim), "{name}");
+            // Only a causal mask leaves pairs out.
+            let all_pairs = (heads * q_len * keys) as u64;
+            let causal = label.contains("causal") || q_len == 8 || q_len == 16;
+            assert_eq!(case.attended_pairs() == all_pairs, !causal, "{name}");
+        }
+    }
+    for codes in ["int8", "int4"] {
+        let name = format!("decode_{codes}_h32_d128_32768/bf16");
+        let of = |name: &str| all.iter().find(|case| case.name() == name).map(Case::bytes).unwrap();
+        let share = of(&name) as f64 / of("decode_h32_d128_32768/bf16") as f64;
+        assert!(share < 0.6 && share > 0.25, "{name} reads {share} of what bf16 reads");
+    }
+}

@@ -149,6 +149,30 @@ pub enum CliError {
         /// How many cases there are.
         of: usize,
     },
+    /// A kept report that is not there or damaged.
+    #[error("baseline `{name}` cannot be used: {}: {reason}", path.display())]
+    Baseline {
+        /// Its name.
+        name: String,
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A kept report that has none of the cases that ran.
+    #[error("baseline `{name}` has none of these cases")]
+    NothingToCompare {
+        /// Its name.
+        name: String,
+    },
+    /// Cases that take longer than in a kept report.
+    #[error("slower than before by more than {percent} %: {}", cases.join(", "))]
+    Slower {
+        /// Which.
+        cases: Vec<String>,
+        /// What is allowed.
+        percent: f64,
+    },
     /// A setting that cannot be read, or that does not go with another.
     #[error("`{text}` does not fit; {wanted} is needed")]
     Setting {
@@ -179,6 +203,8 @@ impl CliError {
             | CliError::Spec(_)
             | CliError::UnknownName { .. }
             | CliError::NoCase { .. }
+            | CliError::Baseline { .. }
+            | CliError::NothingToCompare { .. }
             | CliError::Setting { .. } => 2,
             CliError::AbsentDevice { .. }
             | CliError::AbsentCompiler { .. }
@@ -186,6 +212,7 @@ impl CliError {
             | CliError::Unwritable { .. }
             | CliError::Failed(_)
             | CliError::Miss { .. }
+            | CliError::Slower { .. }
             | CliError::CasesFailed { .. } => 1,
         }
     }
@@ -199,6 +226,8 @@ impl CliError {
             CliError::AbsentDevice { .. } => Some("`tile devices` lists those that are present".to_string()),
             CliError::AbsentCompiler { .. } => Some("`--emit cuda` and `--emit msl` need no compiler".to_string()),
             CliError::NoCase { .. } => Some("`--list` names them".to_string()),
+            CliError::Baseline { name, .. } => Some(format!("`tile bench --save {name}` makes it")),
+            CliError::Slower { .. } => Some("measure again on a machine that does nothing else".to_string()),
             CliError::Miss { .. } => Some(
                 "nothing was written; compare the flags with those that the expected tensors were made with"
                     .to_string(),
@@ -212,6 +241,7 @@ impl CliError {
             | CliError::Spec(_)
             | CliError::UnknownName { .. }
             | CliError::Setting { .. }
+            | CliError::NothingToCompare { .. }
             | CliError::Unwritable { .. }
             | CliError::CasesFailed { .. }
             | CliError::NotBuilt { .. }

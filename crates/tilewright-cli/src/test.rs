@@ -88,7 +88,7 @@ impl Counts {
 
 /// Runs the command.
 pub fn run(args: &Args, library: &Library) -> Result<(), CliError> {
-    let mut cases = matching(library, args.filter.as_deref(), |entry| (entry.cases)(), TestCase::name)?;
+    let mut cases = matching(library, args.filter.as_slice(), |entry| (entry.cases)(), TestCase::name)?;
     if let Some(limit) = args.limit {
         cases = varied(cases, limit);
     }
@@ -181,27 +181,36 @@ fn untested(library: &Library) -> impl Iterator<Item = &'static str> {
     library.entries.iter().filter(|entry| (entry.cases)().is_empty()).map(KernelEntry::name)
 }
 
-/// The cases of all kernels whose kernel or name holds `filter`; one whose name is `filter` stands alone.
+/// The cases of all kernels whose kernel or name holds one of `filters`, all without one; a case whose name is a filter stands
+/// alone for it.
 ///
 /// # Errors
 /// [`CliError::NoCase`].
 pub fn matching<C>(
     library: &Library,
-    filter: Option<&str>,
+    filters: &[String],
     cases: impl Fn(&KernelEntry) -> Vec<C>,
     name: impl Fn(&C) -> String,
 ) -> Result<Vec<(&'static str, C)>, CliError> {
     let all = library.entries.iter().flat_map(|entry| cases(entry).into_iter().map(|case| (entry.name(), case)));
     let mut all: Vec<(&'static str, C)> = all.collect();
     let of = all.len();
-    if let Some(filter) = filter {
-        let exact = all.iter().any(|(_, case)| name(case) == filter);
-        all.retain(|(kernel, case)| {
-            name(case) == filter || (!exact && format!("{kernel} {}", name(case)).contains(filter))
-        });
+    let mut kept = vec![filters.is_empty(); of];
+    for filter in filters {
+        let exact = all.iter().any(|(_, case)| name(case) == *filter);
+        let holds = |(kernel, case): &(&'static str, C)| {
+            name(case) == *filter || (!exact && format!("{kernel} {}", name(case)).contains(filter))
+        };
+        let found: Vec<bool> = all.iter().map(holds).collect();
+        if !found.contains(&true) {
+            return Err(CliError::NoCase { filter: filter.clone(), of });
+        }
+        kept.iter_mut().zip(found).for_each(|(kept, found)| *kept |= found);
     }
+    let mut kept = kept.into_iter();
+    all.retain(|_| kept.next() == Some(true));
     match all.is_empty() {
-        true => Err(CliError::NoCase { filter: filter.unwrap_or_default().to_string(), of }),
+        true => Err(CliError::NoCase { filter: String::new(), of }),
         false => Ok(all),
     }
 }

@@ -107,6 +107,13 @@ impl Device {
         Isa::available().contains(&isa).then(|| Device::new(Backend::Cpu(CpuDevice::new(None, Some(isa)))))
     }
 
+    /// This many threads (all cores for `None`) with these vector instructions (the best ones for `None`); `None` where the
+    /// processor does not have them.
+    pub fn cpu_with(threads: Option<usize>, isa: Option<Isa>) -> Option<Device> {
+        let present = isa.is_none_or(|isa| Isa::available().contains(&isa));
+        present.then(|| Device::new(Backend::Cpu(CpuDevice::new(threads.map(|n| n.max(1)), isa))))
+    }
+
     /// The reference interpreter.
     pub fn interp() -> Device {
         Device::new(Backend::Interp)

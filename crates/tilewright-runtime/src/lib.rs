@@ -17,6 +17,7 @@ mod device;
 mod device_tensor;
 mod error;
 mod external;
+mod folder;
 mod interp;
 #[cfg(any(test, target_vendor = "apple"))]
 #[cfg_attr(not(test), expect(dead_code, reason = "no `Device` makes a Metal device yet; its tests alone do"))]
@@ -27,4 +28,5 @@ pub use device::{Arg, Device, DeviceInfo, DeviceKind, Grid, Pipeline};
 pub use device_tensor::DeviceTensor;
 pub use error::{DeviceError, LaunchError, OutOfReach, TensorError};
 pub use external::{ExternalDevice, ExternalPipeline};
+pub use folder::cache_folder;
 pub use tensor::{HostElement, Tensor, TensorView, TensorViewMut};

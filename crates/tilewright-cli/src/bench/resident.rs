@@ -1,6 +1,7 @@
 //! Cases in memory of the device, timed by its own clock where it has one.
 
-use super::{Clock, Row, Timing};
+use super::report::{Clock, Row, Timing};
+use super::stats::Times;
 use crate::check::Check;
 use crate::error::CliError;
 use std::time::{Duration, Instant};
@@ -66,8 +67,9 @@ pub(super) fn measure(device: &Device, kernel: &'static str, case: &Case, long: 
         Err(_) => (Clock::Host, host(&plan, &mut runs, long)?, None),
     };
     let check = check(&inputs[0], &runs[0])?;
-    let timing = Timing { clock, times, planned, host, sets };
-    Ok(Row::new(kernel, case, &plan, features, timing, None, check))
+    let times = Times::of(&[times]).ok_or_else(|| failed("a run took no time"))?;
+    let timing = Timing { clock, times, planned: planned.as_secs_f64(), host, sets };
+    Ok(Row::new(kernel, case, &plan, features, timing, check))
 }
 
 /// How many sets of inputs are run in turn.
@@ -194,7 +196,7 @@ mod tests {
         for case in [small.clone().lengths(1, 300), small.without_lse().lengths(70, 90).feature(Causal)] {
             let row = measure(&device, "attention", &case, Duration::ZERO).unwrap();
             assert!(row.check.holds && row.check.compared > 3 * 32, "{}", row.check.line());
-            assert!(row.seconds > 0.0 && row.runs >= 3 && row.flops == case.flops(), "{}", row.case);
+            assert!(row.times.seconds > 0.0 && row.times.runs >= 3 && row.flops == case.flops(), "{}", row.case);
             assert!(row.explain.contains("kernels"), "{}", row.explain);
         }
     }

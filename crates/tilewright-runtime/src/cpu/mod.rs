@@ -8,6 +8,7 @@
 //! - `pack`: matrices into panels for the product
 //! - `unpack`: words into codes
 //! - `simd`: vectors of each instruction set
+//! - `peaks`: measured ceilings of memory and of bf16 products
 //! - `isa`: all of these compiled for each instruction set, one chosen at run time
 
 mod exec;
@@ -16,6 +17,7 @@ mod isa;
 mod math;
 mod memory;
 mod pack;
+mod peaks;
 mod row;
 mod rows;
 mod simd;
@@ -24,6 +26,7 @@ mod unpack;
 mod vector;
 
 pub use isa::Isa;
+pub use peaks::{bf16_peak, copy_peak, read_peak};
 
 use crate::device::{Arg, Grid};
 use crate::error::LaunchError;

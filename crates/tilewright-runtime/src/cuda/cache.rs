@@ -1,11 +1,11 @@
 //! Machine code that was compiled before: in memory for this process, on disk for the next one.
 //!
-//! The folder is `TILEWRIGHT_CACHE`, or `tilewright` in the user's cache folder (`XDG_CACHE_HOME`, `~/.cache`; `LOCALAPPDATA` on
-//! Windows), open to the user alone. A file's name is the hash of what it was compiled from. It is used only if it says so
+//! The folder is [`cache_folder`], open to the user alone. A file's name is the hash of what it was compiled from. It is used only if it says so
 //! itself and the hash of its content fits, so a damaged or foreign file is compiled again. Without a folder that can be
 //! written everything works, and is compiled once a process.
 
 use super::{Cubin, Resources};
+use crate::folder::cache_folder;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ pub(super) struct Cache {
 impl Cache {
     /// With the user's folder.
     pub fn of_user() -> Cache {
-        Cache::at(user_folder())
+        Cache::at(cache_folder())
     }
 
     /// With this folder on disk, or none. The folder is made when something is stored.
@@ -69,18 +69,6 @@ impl Cache {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).insert(*key, cubin.clone());
         Ok(cubin)
     }
-}
-
-fn user_folder() -> Option<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(folder) = set("TILEWRIGHT_CACHE") {
-        return Some(folder);
-    }
-    let caches = match cfg!(windows) {
-        true => set("LOCALAPPDATA"),
-        false => set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache"))),
-    };
-    caches.filter(|folder| folder.is_absolute()).map(|folder| folder.join("tilewright"))
 }
 
 fn hex(key: &Key) -> String {

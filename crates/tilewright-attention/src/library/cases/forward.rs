@@ -54,16 +54,16 @@ pub(super) fn plain() -> Vec<Case> {
 
 /// Prefill with a mask: its shape with so many queries and keys, and the mask in the type of q or of bool.
 pub(in crate::library) fn masked(q_len: usize, kv_len: usize, heads: (usize, usize)) -> Vec<Case> {
+    let shape = [1, 1, q_len, kv_len];
+    let boolean = made(Elem::Bool, shape, boolean);
+    let masks = [Elem::Bf16, Elem::F16].map(|elem| (elem, made(elem, shape, additive)));
     let mut all = Vec::new();
     for dim in [64, 256, 512] {
-        for elem in [Elem::Bf16, Elem::F16] {
-            let shape = [1, 1, q_len, kv_len];
-            for (kind, mask) in
-                [("additive", made(elem, shape, additive)), ("boolean", made(Elem::Bool, shape, boolean))]
-            {
-                let case = Case::new(format!("flash_attn_prefill_d{dim}_{kind}")).types(elem, elem);
+        for (elem, additive) in &masks {
+            for (kind, mask) in [("additive", additive), ("boolean", &boolean)] {
+                let case = Case::new(format!("flash_attn_prefill_d{dim}_{kind}")).types(*elem, *elem);
                 let case = case.heads(heads.0, heads.1).lengths(q_len, kv_len).dims(dim, dim);
-                all.extend(mask.map(|mask| case.feature(mask)));
+                all.extend(mask.iter().map(|mask| case.clone().feature(mask.clone())));
             }
         }
     }
