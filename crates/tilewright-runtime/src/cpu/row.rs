@@ -167,7 +167,7 @@ pub(super) trait Round: Copy {
 
 /// Implements [`Round`] for the type that is stored as `$stored`.
 macro_rules! round {
-    ($name:ident: $elem:ident as $stored:ident; one $a:ident => $one:expr; all $x:ident => $round:expr) => {
+    ($name:ident: $elem:ident as $stored:ident; one $a:ident => $one:expr; all $round:ident) => {
         #[derive(Clone, Copy)]
         pub(super) struct $name;
 
@@ -186,13 +186,13 @@ macro_rules! round {
             }
 
             #[inline(always)]
-            unsafe fn round<V: Simd>($x: V::Vector) -> V::Vector {
-                $round
+            unsafe fn round<V: Simd>(x: V::Vector) -> V::Vector {
+                // SAFETY: the caller's promise.
+                unsafe { V::$round(x) }
             }
         }
     };
 }
-round!(ToF32: F32 as Word; one x => x; all x => x);
-// SAFETY: the caller's promise, of both.
-round!(ToF16: F16 as F16Bits; one x => math::round_f16(x); all x => unsafe { V::round_f16(x) });
-round!(ToBf16: Bf16 as Bf16Bits; one x => math::round_bf16(x); all x => unsafe { V::round_bf16(x) });
+round!(ToF32: F32 as Word; one x => x; all round_f32);
+round!(ToF16: F16 as F16Bits; one x => math::round_f16(x); all round_f16);
+round!(ToBf16: Bf16 as Bf16Bits; one x => math::round_bf16(x); all round_bf16);

@@ -16,6 +16,7 @@ pub(super) const AT_ONCE: usize = ROWS_AT_ONCE as usize;
 const AHEAD: usize = 2 * AT_ONCE;
 
 /// Where rows are read.
+#[expect(clippy::large_enum_variant, reason = "one lives on the stack while a step runs")]
 pub(super) enum Reader<'p> {
     /// Floats as they are stored.
     Stored(Rows<'p>),

@@ -103,6 +103,12 @@ pub(super) trait Simd {
         unsafe { Self::map(x, math::round_bf16) }
     }
 
+    /// The numbers themselves.
+    #[inline(always)]
+    unsafe fn round_f32(x: Self::Vector) -> Self::Vector {
+        x
+    }
+
     /// The nearest f16 numbers.
     #[inline(always)]
     unsafe fn round_f16(x: Self::Vector) -> Self::Vector {
@@ -523,7 +529,7 @@ mod tests {
             same(V::load_f16(halves.as_ptr()), halves.map(|x| half::f16::from_bits(x).to_f32()), "f16");
             same(V::load_bytes(bytes.as_ptr()), bytes.map(f32::from), "bytes");
             let table: [f32; 16] = std::array::from_fn(|i| (i * i) as f32 - 3.5);
-            let nibble = |i: usize| usize::from(if i % 2 == 0 { bytes[i / 2] % 16 } else { bytes[i / 2] / 16 });
+            let nibble = |i: usize| usize::from([bytes[i / 2] % 16, bytes[i / 2] / 16][i % 2]);
             same(
                 V::look_up_nibbles(bytes.as_ptr(), &V::table(&table)),
                 std::array::from_fn(|i| table[nibble(i)]),
