@@ -6,7 +6,7 @@ use tilewright_ir::Elem;
 use tilewright_ir::text::parse;
 
 /// Its vectors are wider than the rows of these tests, so that products have their right operands packed.
-const TARGET: Target = Target { panel: 16, block: 1024, lanes: 1024 };
+const TARGET: Target = Target { panel: 16, block: 1024, lanes: 1024, pairs: false };
 
 fn lowered(text: &str) -> Program {
     lowered_for(text, TARGET)
@@ -156,10 +156,77 @@ fn codes_are_decoded_in_one_step_or_where_they_are_multiplied() {
     let decoded = |s: &Step| matches!(s, Step::Decode { rows, count: 16, columns: 64, .. } if is_codes(rows));
     assert_eq!(count(&many, decoded), 1, "{many}");
     assert_eq!(count(&many, |s| matches!(s, Step::Unpack { .. } | Step::DotRows(_))), 0, "{many}");
-    // Rounded once, these are other numbers.
-    let once = CODES.replace("ROWS", "4").replace("cast %x2 to=bf16", "cast %x2 to=f32");
-    let once = lowered_for(&once, Target { lanes: 8, ..TARGET });
-    assert_eq!(count(&once, |s| matches!(s, Step::Unpack { .. })), 1, "{once}");
+    // These are other numbers: rounded at other places, or with scales that are shared by rows.
+    let shared = |by: &str| {
+        CODES.replace(&format!("load %{by}, %0, %0 shape=[16, 2]"), &format!("load %{by}, %0, %0 shape=[1, 2]"))
+    };
+    let one = |text: String, of: &str| {
+        let wide = format!("reshape %{of}1 shape=[32, 1]");
+        text.replace(&wide, &format!("reshape %{of}1 shape=[1, 2, 1]"))
+    };
+    let by_row =
+        CODES.replace("%grouped = reshape %codes shape=[32, 32]", "%grouped = reshape %codes shape=[16, 2, 32]");
+    let by_row = by_row.replace("reshape %s1 shape=[32, 1]", "reshape %s1 shape=[16, 2, 1]");
+    let by_row = by_row.replace("reshape %b1 shape=[32, 1]", "reshape %b1 shape=[16, 2, 1]");
+    let scales_of_all = one(
+        shared("scales")
+            .replace("%grouped = reshape %codes shape=[32, 32]", "%grouped = reshape %codes shape=[16, 2, 32]"),
+        "s",
+    )
+    .replace("reshape %b1 shape=[32, 1]", "reshape %b1 shape=[16, 2, 1]");
+    for (text, is_decoded) in [
+        (by_row, true),
+        (scales_of_all, false),
+        (CODES.replace("cast %x2 to=bf16", "cast %x2 to=f32"), false),
+        (CODES.replace("cast %x5 to=bf16", "cast %x5 to=f32").replace("q: view<bf16", "q: view<f32"), false),
+        (CODES.replace("%s3 = cast %s2 to=f32", "%s9 = cast %s2 to=f16\n  %s3 = cast %s9 to=f32"), false),
+    ] {
+        for rows in ["4", "40"] {
+            let program = lowered_for(&text.replace("ROWS", rows), Target { lanes: 8, ..TARGET });
+            let unpacks = count(&program, |s| matches!(s, Step::Unpack { .. }));
+            assert_eq!(unpacks, usize::from(!is_decoded), "{text}\n{program}");
+        }
+    }
+}
+
+const HALVES: &str = "kernel halves(q: view<bf16, 2>, k: view<bf16, 2>, v: view<bf16, 2>, out o: view<f32, 2>) {
+  %0: i32 = constant value=0.0 elem=i32
+  %a = load %q, %0, %0 shape=[20, 33]
+  %b = load %k, %0, %0 shape=[8, 33]
+  %bt = transpose %b
+  %s = dot %a, %bt
+  %p = exp2 %s
+  %h = cast %p to=bf16
+  %c = load %v, %0, %0 shape=[8, 16]
+  %r = dot %h, %c
+  store %o, %r, %0, %0
+}";
+
+#[test]
+fn products_of_bf16_numbers_are_of_pairs_where_the_processor_has_them() {
+    let program = lowered_for(HALVES, Target { pairs: true, ..TARGET });
+    let products: Vec<_> = steps(&program)
+        .into_iter()
+        .filter_map(|s| match s {
+            Step::Dot(dot) => Some((dot.pairs, dot.m, dot.n, dot.k)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(products, [(true, 20, 8, 17), (true, 20, 16, 4)], "33 numbers are 17 pairs\n{program}");
+    assert_eq!(count(&program, |s| matches!(s, Step::Pack(pack) if pack.pairs)), 2, "{program}");
+    // The weights are rounded on the way to their pairs, and nowhere else.
+    assert_eq!(count(&program, |s| matches!(s, Step::Pair { .. })), 2, "{program}");
+    assert_eq!(program.stats.fused, 1, "{program}");
+
+    let plain = lowered_for(HALVES, TARGET);
+    let of_pairs = |s: &Step| match s {
+        Step::Dot(dot) => dot.pairs,
+        Step::Pack(pack) => pack.pairs,
+        Step::Pair { .. } => true,
+        _ => false,
+    };
+    assert_eq!(count(&plain, of_pairs), 0, "{plain}");
+    assert_eq!(plain.stats.fused, 2, "{plain}");
 }
 
 #[test]

@@ -9,23 +9,23 @@ use super::program::{MAX_STREAMED, Target};
 use super::rows::{CodesOf, Makers};
 use std::collections::{HashMap, HashSet};
 use tilewright_ir::op::{Elementwise, Matmul, Memory, ShapeOp};
-use tilewright_ir::{Inst, Kernel, Op, RegionId, Shape, ValueId};
+use tilewright_ir::{Elem, Inst, Kernel, Op, RegionId, Shape, ValueId};
 
 /// One form of one value: what a lowered step reads.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Form {
     /// Row-major lanes, of a root.
     Plain(ValueId),
-    /// Panels of the `[k, n]` value.
-    Packed(ValueId),
-    /// Panels of the transpose of the `[n, k]` value.
-    PackedTransposed(ValueId),
+    /// Row-major lanes of the left operand of a product, two neighbours each.
+    Pairs(ValueId),
+    /// Panels of the `[k, n]` value, or of the transpose of the `[n, k]` value.
+    Packed { value: ValueId, transposed: bool, pairs: bool },
 }
 
 impl Form {
     pub fn value(self) -> ValueId {
         match self {
-            Form::Plain(value) | Form::Packed(value) | Form::PackedTransposed(value) => value,
+            Form::Plain(value) | Form::Pairs(value) | Form::Packed { value, .. } => value,
         }
     }
 }
@@ -56,6 +56,8 @@ pub(super) struct Forms {
     codes: HashMap<ValueId, CodesOf>,
     /// Right operands that products read row by row where they lie.
     streamed: HashMap<ValueId, Streamed>,
+    /// The operands of products of pairs.
+    paired: HashSet<(ValueId, ValueId)>,
 }
 
 /// A right operand that is read row by row where it lies.
@@ -134,12 +136,15 @@ impl Forms {
         let in_regions = kernel.regions.iter().enumerate().flat_map(|(at, r)| r.insts.iter().map(move |i| (at, i)));
         for (region, inst) in in_regions {
             if let (Op::Matmul(Matmul::Dot), &[a, b]) = (&inst.op, &inst.operands[..]) {
-                forms.plain.insert(forms.root(a));
-                let form = forms.packed(b);
-                let (root, shape) = (forms.root(form.value()), kernel.ty(form.value()).shape());
                 if forms.stream(kernel, &makers[region], inst, target) {
+                    forms.plain.insert(forms.root(a));
                     continue;
                 }
+                let pairs = target.pairs && [a, b].iter().all(|&v| kernel.ty(v).elem() == Elem::Bf16);
+                let from = if pairs { forms.pair(kernel, &makers[region], a, b) } else { forms.root(a) };
+                forms.plain.insert(from);
+                let form = forms.packed(b, pairs);
+                let (root, shape) = (forms.root(form.value()), kernel.ty(form.value()).shape());
                 let packs = forms.packs.entry(root).or_default();
                 if !packs.contains(&form) {
                     packs.push(form);
@@ -162,6 +167,25 @@ impl Forms {
                 return forms;
             }
         }
+    }
+
+    /// Has the operands of a product stand in pairs, and says what the left one is made of: one that was rounded for the product
+    /// alone is rounded there.
+    fn pair(&mut self, kernel: &Kernel, makers: &Makers<'_>, a: ValueId, b: ValueId) -> ValueId {
+        let rounded = makers.single(a).and_then(|maker| match (&maker.op, &maker.operands[..]) {
+            (Op::Elementwise(Elementwise::Cast { to: Elem::Bf16 }), &[from]) if kernel.ty(from).elem() == Elem::F32 => {
+                Some(from)
+            }
+            _ => None,
+        });
+        self.absorbed.extend(rounded.map(|_| a));
+        let root = self.root(rounded.unwrap_or(a));
+        self.paired.insert((a, b));
+        let made = self.packs.entry(root).or_default();
+        if !made.contains(&Form::Pairs(a)) {
+            made.push(Form::Pairs(a));
+        }
+        root
     }
 
     /// Has the right operand of a product read where it lies, if it can be and packing it would cost more; else finds its
@@ -278,19 +302,26 @@ impl Forms {
         parts.iter().flat_map(|part| &part.operands[1..]).map(|&v| Form::Plain(self.root(v)))
     }
 
-    /// What a product reads of its right operand.
-    fn right(&self, b: ValueId) -> Vec<Form> {
+    /// What a product reads of its operands.
+    fn of_product(&self, a: ValueId, b: ValueId) -> Vec<Form> {
+        let plain = Form::Plain(self.root(a));
         match self.streamed.get(&b) {
-            Some(streamed) => self.asked(streamed.rows.parts()).collect(),
-            None => vec![self.packed(b)],
+            Some(streamed) => self.asked(streamed.rows.parts()).chain([plain]).collect(),
+            None if self.are_paired(a, b) => vec![Form::Pairs(a), self.packed(b, true)],
+            None => vec![plain, self.packed(b, false)],
         }
     }
 
+    /// Whether the operands of a product stand in pairs.
+    pub fn are_paired(&self, a: ValueId, b: ValueId) -> bool {
+        self.paired.contains(&(a, b))
+    }
+
     /// The packed form that stands for the right operand `b` of a product.
-    pub fn packed(&self, b: ValueId) -> Form {
+    pub fn packed(&self, b: ValueId, pairs: bool) -> Form {
         match self.transposes.get(&b) {
-            Some(&source) => Form::PackedTransposed(source),
-            None => Form::Packed(b),
+            Some(&value) => Form::Packed { value, transposed: true, pairs },
+            None => Form::Packed { value: b, transposed: false, pairs },
         }
     }
 
@@ -306,10 +337,10 @@ impl Forms {
             return Vec::new();
         }
         if let Some(sum) = inst.results.first().and_then(|&r| self.accumulation(r)) {
-            return [plain(sum.addend), plain(sum.a)].into_iter().chain(self.right(sum.b)).collect();
+            return [plain(sum.addend)].into_iter().chain(self.of_product(sum.a, sum.b)).collect();
         }
         if let (Op::Matmul(Matmul::Dot), &[a, b]) = (&inst.op, &inst.operands[..]) {
-            return [plain(a)].into_iter().chain(self.right(b)).collect();
+            return self.of_product(a, b);
         }
         if let Some(codes) = inst.results.first().and_then(|r| self.codes.get(r)) {
             return self.asked(&codes.parts).collect();

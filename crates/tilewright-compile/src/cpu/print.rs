@@ -45,12 +45,15 @@ fn block(f: &mut fmt::Formatter<'_>, steps: &[Step], depth: usize) -> fmt::Resul
                     writeln!(f, "{pad}  {op}")?;
                 }
             }
-            Step::Pack(Pack { source, transposed, k, n, dst }) => {
-                let how = if *transposed { " transposed" } else { "" };
+            Step::Pair { src, dst, rows, columns } => writeln!(f, "@{dst} = pair [{rows}, {columns}] @{src}")?,
+            Step::Pack(Pack { source, transposed, pairs, k, n, dst }) => {
+                let how =
+                    format!("{}{}", if *transposed { " transposed" } else { "" }, if *pairs { " pairs" } else { "" });
                 writeln!(f, "@{dst} = pack [{k}, {n}]{how} {source}")?
             }
-            Step::Dot(Dot { a, b, c, m, n, k, accumulate }) => {
-                writeln!(f, "@{c} {} dot [{m}, {k}] x [{k}, {n}] @{a} @{b}", if *accumulate { "+=" } else { "=" })?
+            Step::Dot(Dot { a, b, c, m, n, k, accumulate, pairs }) => {
+                let (add, pairs) = (if *accumulate { "+" } else { "" }, if *pairs { " of pairs" } else { "" });
+                writeln!(f, "@{c} {add}= dot [{m}, {k}] x [{k}, {n}]{pairs} @{a} @{b}")?
             }
             Step::DotRows(DotRows { a, b, transposed, c, m, n, k, accumulate, .. }) => {
                 let (add, turned) = (if *accumulate { "+" } else { "" }, if *transposed { " transposed" } else { "" });

@@ -17,6 +17,8 @@ pub struct Target {
     pub block: u32,
     /// Lanes of a vector register.
     pub lanes: u32,
+    /// Whether products of bf16 numbers multiply two pairs in each lane.
+    pub pairs: bool,
 }
 
 /// The most rows of a left operand whose product reads the right one row by row where it lies: packing it first costs as much
@@ -112,6 +114,8 @@ pub enum Step {
     Vector(VectorLoop),
     /// A matrix into panels for the microkernel.
     Pack(Pack),
+    /// Rows of f32 numbers rounded to bf16, two neighbours a lane, zero past the last.
+    Pair { src: LaneIndex, dst: LaneIndex, rows: u32, columns: u32 },
     /// A product.
     Dot(Dot),
     /// A product whose right operand is read row by row where it lies.
@@ -206,13 +210,16 @@ pub struct DotRows {
     pub scratch: LaneIndex,
 }
 
-/// A `[k, n]` matrix into panels of [`Target::panel`] columns, each `[k, panel]`, zero past `n`.
+/// A `[k, n]` matrix into panels of [`Target::panel`] columns, each `[k, panel]`, zero past `n`. In pairs, a lane has the bf16
+/// numbers of two neighbouring rows, zero past the last, and a panel half as many rows.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Pack {
     /// The matrix: `[k, n]`, or `[n, k]` when transposed.
     pub source: PackSource,
     /// Whether the source holds the transpose.
     pub transposed: bool,
+    /// Whether lanes hold pairs.
+    pub pairs: bool,
     /// Rows.
     pub k: u32,
     /// Columns.
@@ -234,10 +241,12 @@ pub struct Dot {
     pub m: u32,
     /// Columns of the result.
     pub n: u32,
-    /// The contracted extent.
+    /// The contracted extent; of pairs, if lanes of `a` and `b` hold pairs.
     pub k: u32,
     /// Whether `c` is added to.
     pub accumulate: bool,
+    /// Whether they do.
+    pub pairs: bool,
 }
 
 /// Micro-ops over the rows of one tile domain `[rows, cols]`, a block of rows at a time.
@@ -282,8 +291,8 @@ pub enum MicroKind {
     IotaRow { divide: u32, modulo: u32 },
     /// The coordinate along the columns.
     IotaCol,
-    /// `exp2(src0 * src1 - src2)`, rounded once before the exponent, of a full operand, one lane and a lane a row; and the
-    /// sum of each row, where it is wanted: the weights of a softmax.
+    /// `exp2(src0 * src1 - src2)`, with one rounding or two of the exponent, of a full operand, one lane and a lane a row; and
+    /// the sum of each row, where it is wanted: the weights of a softmax.
     Weights { sum: Option<Place> },
     /// A whole row folded to one lane; `wrap` as for `Map`.
     Reduce { op: Reduce, lane: Lane, wrap: Option<Elem> },

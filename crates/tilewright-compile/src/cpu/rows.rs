@@ -40,20 +40,32 @@ impl<'k> Makers<'k> {
         self.by_result.get(&value).copied().filter(|_| self.uses.get(&value) == Some(&1))
     }
 
-    /// The instruction behind reshapes and casts between floats that nothing else reads, all of which go to `through`.
-    fn behind(&self, mut value: ValueId, through: &mut Vec<ValueId>) -> Option<&'k Inst> {
+    /// The instruction behind reshapes and casts that nothing else reads, all of which go to `through`. The casts change no
+    /// number, but for one that rounds to `rounds`, which there must be unless that is f32.
+    fn behind(&self, mut value: ValueId, rounds: Elem, through: &mut Vec<ValueId>) -> Option<&'k Inst> {
+        let mut rounded = rounds == Elem::F32;
         loop {
             let inst = self.single(value)?;
             through.push(value);
-            let is_float = |v: ValueId| self.kernel.ty(v).elem().is_float();
-            match &inst.op {
-                Op::ShapeOp(ShapeOp::Reshape { .. }) => value = inst.operands[0],
-                Op::Elementwise(Elementwise::Cast { to }) if to.is_float() && is_float(inst.operands[0]) => {
-                    value = inst.operands[0];
+            let from = inst.operands.first().copied();
+            match (&inst.op, from) {
+                (Op::ShapeOp(ShapeOp::Reshape { .. }), Some(from)) => value = from,
+                (Op::Elementwise(Elementwise::Cast { to }), Some(from)) if self.kernel.ty(from).elem().is_float() => {
+                    match *to {
+                        to if to == self.kernel.ty(from).elem() || to == Elem::F32 => {}
+                        to if to == rounds && !rounded => rounded = true,
+                        _ => return None,
+                    }
+                    value = from;
                 }
-                _ => return Some(inst),
+                _ => return rounded.then_some(inst),
             }
         }
+    }
+
+    /// Elements of a tile.
+    fn count(&self, value: ValueId) -> usize {
+        self.kernel.ty(value).shape().map_or(0, |shape| shape.count())
     }
 
     fn last_extent(&self, value: ValueId) -> Option<usize> {
@@ -61,15 +73,16 @@ impl<'k> Makers<'k> {
         shape.extent(shape.rank().wrapping_sub(1))
     }
 
-    /// A tile from memory of rows of `width` elements.
-    fn loaded(&self, value: ValueId, width: usize, through: &mut Vec<ValueId>) -> Option<Inst> {
-        let inst = self.behind(value, through)?;
+    /// A tile from memory of so many rows of so many elements.
+    fn loaded(&self, value: ValueId, [count, width]: [usize; 2], through: &mut Vec<ValueId>) -> Option<Inst> {
+        let inst = self.behind(value, Elem::F32, through)?;
         let rows = match &inst.op {
             Op::Memory(Memory::Load { shape }) => shape.rank() >= 2,
             Op::Memory(Memory::Gather { axis, shape }) => usize::from(*axis) + 1 < shape.rank(),
             _ => false,
         };
-        (rows && self.last_extent(inst.results[0]) == Some(width)).then(|| inst.clone())
+        let shaped = self.last_extent(inst.results[0]) == Some(width) && self.count(inst.results[0]) == count * width;
+        (rows && shaped).then(|| inst.clone())
     }
 
     /// The codes that `root`, read as rows of `width` numbers, is made of.
@@ -79,28 +92,25 @@ impl<'k> Makers<'k> {
         }
         let mut inner = Vec::new();
         let rounds = self.kernel.ty(root).elem();
-        let sum = self.behind(root, &mut inner)?;
+        let rows = self.count(root) / width.max(1);
+        let sum = self.behind(root, rounds, &mut inner)?;
         let (Op::Elementwise(Elementwise::Add), &[x, y]) = (&sum.op, &sum.operands[..]) else { return None };
         let group = self.last_extent(sum.results[0])?;
         if group == 0 || !group.is_multiple_of(ROWS_AT_ONCE as usize) || !width.is_multiple_of(group) {
             return None;
         }
         [(x, y), (y, x)].into_iter().find_map(|(scaled, bias)| {
-            let (mut inner, mut between) = (inner.clone(), Vec::new());
-            let product = self.behind(scaled, &mut between)?;
-            if !between.iter().any(|&value| self.kernel.ty(value).elem() == rounds) {
-                return None;
-            }
-            inner.extend(between);
+            let mut inner = inner.clone();
+            let product = self.behind(scaled, rounds, &mut inner)?;
             let (Op::Elementwise(Elementwise::Mul), &[x, y]) = (&product.op, &product.operands[..]) else {
                 return None;
             };
             let same = self.kernel.ty(product.results[0]).shape() == self.kernel.ty(sum.results[0]).shape();
-            let biases = same.then(|| self.of_groups(bias, width / group, &mut inner)).flatten()?;
+            let biases = same.then(|| self.of_groups(bias, [rows, width / group], &mut inner)).flatten()?;
             [(x, y), (y, x)].into_iter().find_map(|(code, scale)| {
                 let mut inner = inner.clone();
-                let (words, bits) = self.unpacked(code, width, &mut inner)?;
-                let scales = self.of_groups(scale, width / group, &mut inner)?;
+                let (words, bits) = self.unpacked(code, [rows, width], &mut inner)?;
+                let scales = self.of_groups(scale, [rows, width / group], &mut inner)?;
                 inner.retain(|&value| value != root);
                 Some(CodesOf { parts: [words, scales, biases.clone()], bits, group: group as u32, rounds, inner })
             })
@@ -108,19 +118,19 @@ impl<'k> Makers<'k> {
     }
 
     /// One number a group, from memory.
-    fn of_groups(&self, value: ValueId, groups: usize, through: &mut Vec<ValueId>) -> Option<Inst> {
+    fn of_groups(&self, value: ValueId, groups: [usize; 2], through: &mut Vec<ValueId>) -> Option<Inst> {
         let inst = self.loaded(value, groups, through)?;
         let one_a_row = self.last_extent(value) == Some(1);
         (one_a_row && self.kernel.ty(inst.results[0]).elem().is_float()).then_some(inst)
     }
 
     /// Words from memory whose codes, as numbers, the value holds.
-    fn unpacked(&self, value: ValueId, width: usize, through: &mut Vec<ValueId>) -> Option<(Inst, u8)> {
-        let cast = self.behind(value, through)?;
+    fn unpacked(&self, value: ValueId, [rows, width]: [usize; 2], through: &mut Vec<ValueId>) -> Option<(Inst, u8)> {
+        let cast = self.behind(value, Elem::F32, through)?;
         let (Op::Elementwise(Elementwise::Cast { .. }), &[codes]) = (&cast.op, &cast.operands[..]) else { return None };
-        let unpack = self.behind(codes, through)?;
+        let unpack = self.behind(codes, Elem::F32, through)?;
         let Op::ShapeOp(ShapeOp::Unpack { bits: bits @ (4 | 8) }) = unpack.op else { return None };
-        let words = self.loaded(unpack.operands[0], width * usize::from(bits) / 32, through)?;
+        let words = self.loaded(unpack.operands[0], [rows, width * usize::from(bits) / 32], through)?;
         (self.kernel.ty(words.results[0]).elem() == Elem::U32).then_some((words, bits))
     }
 }

@@ -27,6 +27,13 @@ pub const PASSES: [Pass; 2] = [
     Pass { name: "dead", summary: "drops what no store depends on", run: dead::run },
 ];
 
+/// The passes for a CPU that multiplies bf16 numbers in pairs, in order.
+pub const PAIRS_PASSES: [Pass; 3] = [
+    PASSES[0],
+    Pass { name: "narrow", summary: "rounds softmax weights to the type of bf16 values", run: narrow::run_pairs },
+    PASSES[1],
+];
+
 /// The passes of kernels for GPUs, in order. `coarse` and `narrow` round; the others change no bit.
 pub const GPU_PASSES: [Pass; 7] = [
     Pass { name: "fold", summary: "computes what is known, and equal pure expressions once", run: fold::run },
@@ -64,6 +71,14 @@ impl Pass {
 /// which is named.
 pub fn run(kernel: Kernel, last: Option<&str>) -> Result<Kernel, Diagnostics> {
     run_list(&PASSES, kernel, last)
+}
+
+/// Runs [`PAIRS_PASSES`].
+///
+/// # Errors
+/// As for [`run`].
+pub fn run_pairs(kernel: Kernel) -> Result<Kernel, Diagnostics> {
+    run_list(&PAIRS_PASSES, kernel, None)
 }
 
 /// Runs [`GPU_PASSES`] up to and including the one named `last`, or all.

@@ -7,6 +7,7 @@
 //! the bound of f32: there the weights stay f32 too.
 
 use super::edit::take_insts;
+use crate::cpu::MAX_STREAMED;
 use std::collections::HashMap;
 use tilewright_ir::op::{Control, Elementwise, Matmul, ShapeOp};
 use tilewright_ir::{Elem, Inst, Kernel, Op, RegionId, Type, ValueId};
@@ -21,6 +22,16 @@ pub(super) fn rounds_scores(kernel: &Kernel) -> bool {
 }
 
 pub(super) fn run(kernel: &mut Kernel) {
+    narrow_where(kernel, |_, _| true);
+}
+
+/// Of bf16 values alone, and where there are so many rows of weights that a CPU multiplies them in pairs.
+pub(super) fn run_pairs(kernel: &mut Kernel) {
+    narrow_where(kernel, |to, rows| to == Elem::Bf16 && rows > MAX_STREAMED as usize);
+}
+
+/// Narrows the products whose type and rows of the left operand `wanted` takes.
+fn narrow_where(kernel: &mut Kernel, wanted: fn(Elem, usize) -> bool) {
     if !rounds_scores(kernel) {
         return;
     }
@@ -28,7 +39,7 @@ pub(super) fn run(kernel: &mut Kernel) {
         let mut insts = Vec::new();
         for mut inst in take_insts(kernel, region) {
             if inst.op == Op::Matmul(Matmul::Dot) {
-                narrow(kernel, region, &mut inst, &mut insts);
+                narrow(kernel, region, &mut inst, &mut insts, wanted);
             }
             insts.push(inst);
         }
@@ -37,13 +48,23 @@ pub(super) fn run(kernel: &mut Kernel) {
 }
 
 /// Puts a cast in front of the product where one side is f32 and the other is not.
-fn narrow(kernel: &mut Kernel, region: RegionId, dot: &mut Inst, before: &mut Vec<Inst>) {
+fn narrow(
+    kernel: &mut Kernel,
+    region: RegionId,
+    dot: &mut Inst,
+    before: &mut Vec<Inst>,
+    wanted: fn(Elem, usize) -> bool,
+) {
     let elems = [0, 1].map(|side| kernel.ty(dot.operands[side]).elem());
     let (side, to) = match elems {
         [Elem::F32, to @ (Elem::F16 | Elem::Bf16)] => (0, to),
         [to @ (Elem::F16 | Elem::Bf16), Elem::F32] => (1, to),
         _ => return,
     };
+    let rows = kernel.ty(dot.operands[0]).shape().and_then(|shape| shape.extent(0)).unwrap_or(1);
+    if !wanted(to, rows) {
+        return;
+    }
     let from = dot.operands[side];
     let Some(shape) = kernel.ty(from).shape() else { return };
     let cast = kernel.add_value(Type::tile(to, shape), region, dot.site);

@@ -2,6 +2,7 @@
 
 use super::isa::Kernels;
 use super::memory::{self, Place, View};
+use super::pairs::Panels;
 use super::rows::{self, Codes, Reader};
 use crate::device::Grid;
 use tilewright_compile::cpu::{Lane, LaneIndex, Pack, PackSource, Program, Rows, Step, ViewIndex, Window};
@@ -123,8 +124,17 @@ impl Thread<'_> {
             // SAFETY: these kernels are for this processor; the lowering placed all lanes inside the arena.
             Step::Vector(vector) => unsafe { (kernels.vector)(vector, self.lanes) },
             Step::Pack(pack) => self.pack(pack),
-            // SAFETY: as above.
-            Step::Dot(dot) => unsafe { (kernels.dot)(dot, self.lanes) },
+            Step::Pair { src, dst, rows, columns } => {
+                if let Some(pairs) = kernels.pairs {
+                    // SAFETY: as above; pairs are asked for where the processor has them.
+                    unsafe { (pairs.pair)(self.lane(*src), self.lane(*dst), *rows, *columns) }
+                }
+            }
+            Step::Dot(dot) => {
+                let run = kernels.pairs.filter(|_| dot.pairs).map_or(kernels.dot, |pairs| pairs.dot);
+                // SAFETY: as above.
+                unsafe { run(dot, self.lanes) }
+            }
             Step::DotRows(dot) => {
                 // SAFETY: as above; the rows are as wide as the lowering says.
                 self.reader(&dot.b, |rows| unsafe { (kernels.dot_rows)(dot, rows, self.lanes) });
@@ -221,13 +231,25 @@ impl Thread<'_> {
     }
 
     fn pack(&self, pack: &Pack) {
-        let Pack { source, transposed, k, n, dst } = pack;
+        let Pack { source, transposed, pairs, k, n, dst } = pack;
         let (rows, cols) = if *transposed { (*n, *k) } else { (*k, *n) };
         let kernels = self.launch.kernels;
-        let run = if *transposed { kernels.pack_transposed } else { kernels.pack_rows };
-        // SAFETY: these kernels are for this processor; the lowering made room for the panels, and gave the indices their
-        // lanes.
-        let run = |source: &Place<'_>| unsafe { run(source, self.lane(*dst).cast(), *k, *n, kernels.target.panel) };
+        let (dst, panel) = (self.lane(*dst), kernels.target.panel);
+        // SAFETY: these kernels are for this processor, which has pairs where they are asked for; the lowering made room for the
+        // panels, and gave the indices their lanes.
+        let run = |source: &Place<'_>| unsafe {
+            match (*pairs, kernels.pairs) {
+                (false, _) => {
+                    let run = if *transposed { kernels.pack_transposed } else { kernels.pack_rows };
+                    run(source, dst.cast(), *k, *n, panel);
+                }
+                (true, Some(kernels)) => {
+                    let run = if *transposed { kernels.pack_transposed } else { kernels.pack_rows };
+                    run(source, Panels { dst, k: *k as usize, n: *n as usize, panel: panel as usize });
+                }
+                (true, None) => {} // never lowered for this processor
+            }
+        };
         match (self.stored(source), source) {
             (Some(place), _) => run(&place),
             (None, PackSource::Lanes(lanes)) => {
@@ -282,31 +304,61 @@ impl Thread<'_> {
             },
             elem,
         );
-        let wrap = |x: u32| match elem {
-            Elem::I8 => x as i8 as i32 as u32,
-            Elem::U8 => x & 0xff,
-            Elem::F32 | Elem::F16 | Elem::Bf16 | Elem::I32 | Elem::U32 | Elem::Bool => x,
-        };
         let float = f32::from_bits;
-        let fold = |a: u32, b: u32| match (op, lane) {
-            (Reduce::Sum { .. }, Lane::Float) => (float(a) + float(b)).to_bits(),
-            (Reduce::Sum { .. }, Lane::Signed | Lane::Unsigned | Lane::Mask) => wrap(a.wrapping_add(b)),
-            (Reduce::Max { .. }, Lane::Float) => super::math::max(float(a), float(b)).to_bits(),
-            (Reduce::Max { .. }, Lane::Signed) => (a as i32).max(b as i32) as u32,
-            (Reduce::Max { .. }, Lane::Unsigned | Lane::Mask) => a.max(b),
-            (Reduce::Min { .. }, Lane::Float) => super::math::min(float(a), float(b)).to_bits(),
-            (Reduce::Min { .. }, Lane::Signed) => (a as i32).min(b as i32) as u32,
-            (Reduce::Min { .. }, Lane::Unsigned | Lane::Mask) => a.min(b),
-        };
-        for plane in 0..outer {
-            for col in 0..inner {
-                // SAFETY: the source has outer * extent * inner lanes, the result outer * inner.
-                unsafe {
-                    let mut all = start;
-                    for row in 0..extent {
-                        all = fold(all, *src.add((plane * extent + row) * inner + col));
+        let shape = [outer, extent, inner];
+        // SAFETY: the source has outer * extent * inner lanes, the result outer * inner.
+        unsafe {
+            match (op, lane) {
+                (Reduce::Sum { .. }, Lane::Float) => {
+                    fold(src, dst, shape, start, |a, b| (float(a) + float(b)).to_bits());
+                }
+                (Reduce::Sum { .. }, Lane::Signed | Lane::Unsigned | Lane::Mask) => match elem {
+                    Elem::I8 => fold(src, dst, shape, start, |a, b| a.wrapping_add(b) as i8 as i32 as u32),
+                    Elem::U8 => fold(src, dst, shape, start, |a, b| a.wrapping_add(b) & 0xff),
+                    Elem::F32 | Elem::F16 | Elem::Bf16 | Elem::I32 | Elem::U32 | Elem::Bool => {
+                        fold(src, dst, shape, start, u32::wrapping_add);
                     }
-                    *dst.add(plane * inner + col) = all;
+                },
+                (Reduce::Max { .. }, Lane::Float) => {
+                    fold(src, dst, shape, start, |a, b| super::math::max(float(a), float(b)).to_bits());
+                }
+                (Reduce::Max { .. }, Lane::Signed) => {
+                    fold(src, dst, shape, start, |a, b| (a as i32).max(b as i32) as u32);
+                }
+                (Reduce::Max { .. }, Lane::Unsigned | Lane::Mask) => fold(src, dst, shape, start, u32::max),
+                (Reduce::Min { .. }, Lane::Float) => {
+                    fold(src, dst, shape, start, |a, b| super::math::min(float(a), float(b)).to_bits());
+                }
+                (Reduce::Min { .. }, Lane::Signed) => {
+                    fold(src, dst, shape, start, |a, b| (a as i32).min(b as i32) as u32);
+                }
+                (Reduce::Min { .. }, Lane::Unsigned | Lane::Mask) => fold(src, dst, shape, start, u32::min),
+            }
+        }
+    }
+}
+
+/// Folds the middle axis, row after row: neighbours are folded side by side.
+///
+/// # Safety
+/// `outer * extent * inner` lanes in `src`, `outer * inner` in `dst`.
+#[inline(always)]
+unsafe fn fold(
+    src: *const u32,
+    dst: *mut u32,
+    [outer, extent, inner]: [usize; 3],
+    start: u32,
+    f: impl Fn(u32, u32) -> u32,
+) {
+    for plane in 0..outer {
+        // SAFETY: the caller's promise; the two do not overlap.
+        unsafe {
+            let to = std::slice::from_raw_parts_mut(dst.add(plane * inner), inner);
+            to.fill(start);
+            for row in 0..extent {
+                let from = std::slice::from_raw_parts(src.add((plane * extent + row) * inner), inner);
+                for (to, &from) in to.iter_mut().zip(from) {
+                    *to = f(*to, from);
                 }
             }
         }

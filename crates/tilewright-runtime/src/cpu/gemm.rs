@@ -1,7 +1,7 @@
 //! The register-blocked product: `c[m, n] (+)= a[m, k] b[k, n]`, with `b` in panels.
 //!
 //! A block of `ROWS` rows of `a` by one panel of `b` stays in registers while `k` runs. A panel (`k` times 16 to 32 floats)
-//! stays in the first-level cache while all rows of `a` pass.
+//! stays in the first-level cache while all rows of `a` pass. Lanes of `a` and `b` are numbers or pairs, as `S` takes them.
 
 use super::simd::Simd;
 use tilewright_compile::cpu::Dot;
@@ -12,7 +12,7 @@ use tilewright_compile::cpu::Dot;
 /// The instruction set of `S`, and lanes for `a`, the panels of `b` and `c` in the arena, `c` apart from both.
 #[inline(always)]
 pub(super) unsafe fn run<S: Simd>(dot: &Dot, arena: *mut u32) {
-    let Dot { a, b, c, m, n, k, accumulate } = *dot;
+    let Dot { a, b, c, m, n, k, accumulate, .. } = *dot;
     let (m, n, k) = (m as usize, n as usize, k as usize);
     let width = S::LANES * S::ACROSS;
     // Row blocks of nearly equal height, so that the last one is not a sliver.
@@ -110,7 +110,7 @@ impl Block {
                 if self.columns == A * S::LANES {
                     for (i, &sum) in sums.iter().enumerate() {
                         let to = c.add(i * S::LANES);
-                        let sum = if accumulate { S::fma(S::splat(1.0), sum, S::load(to)) } else { sum };
+                        let sum = if accumulate { S::add(sum, S::load(to)) } else { sum };
                         S::store(to, sum);
                     }
                 } else {

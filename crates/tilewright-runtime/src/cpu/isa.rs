@@ -6,6 +6,7 @@
 use super::gemm;
 use super::memory::{self, Place};
 use super::pack;
+use super::pairs::{self, Panels};
 use super::rows::Reader;
 use super::simd::{self, Simd};
 use super::stream;
@@ -57,6 +58,15 @@ impl Isa {
         }
     }
 
+    /// What the lowering has to know of it on this processor.
+    pub(super) fn target(self) -> Target {
+        #[cfg(target_arch = "x86_64")]
+        let pairs = self == Isa::Avx512 && is_x86_feature_detected!("avx512bf16");
+        #[cfg(not(target_arch = "x86_64"))]
+        let pairs = false;
+        Target { pairs, ..self.kernels().target }
+    }
+
     /// The functions compiled for it. The processor must have it: only [`available`](Isa::available) makes these values
     /// reach a device.
     pub(super) fn kernels(self) -> &'static Kernels {
@@ -88,13 +98,58 @@ pub(super) struct Kernels {
     pub pack_rows: unsafe fn(&Place<'_>, *mut f32, u32, u32, u32),
     pub pack_transposed: unsafe fn(&Place<'_>, *mut f32, u32, u32, u32),
     pub unpack: unsafe fn(*const u32, *mut u32, u32, u8),
+    /// Of bf16 numbers in pairs, where the processor can have an instruction for them.
+    pub pairs: Option<&'static Pairs>,
     /// A chain of fused multiply-adds in registers: how many were done. For measuring the ceiling.
     pub fma_chain: unsafe fn(u64) -> (u64, f32),
 }
 
+/// The numeric code of products of pairs.
+///
+/// # Safety
+/// Each function needs the instruction set and its extension for bf16, and pointers as its generic original says.
+pub(super) struct Pairs {
+    pub dot: unsafe fn(&Dot, *mut u32),
+    pub pair: unsafe fn(*const u32, *mut u32, u32, u32),
+    pub pack_rows: unsafe fn(&Place<'_>, Panels),
+    pub pack_transposed: unsafe fn(&Place<'_>, Panels),
+}
+
+/// Products of pairs for AVX-512.
+#[cfg(target_arch = "x86_64")]
+mod avx512_pairs {
+    use super::*;
+
+    pub static PAIRS: Pairs = Pairs { dot, pair, pack_rows, pack_transposed };
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
+    unsafe fn dot(dot: &Dot, arena: *mut u32) {
+        // SAFETY: the caller's promise.
+        unsafe { gemm::run::<simd::Avx512Pairs>(dot, arena) }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
+    unsafe fn pair(src: *const u32, dst: *mut u32, rows: u32, columns: u32) {
+        // SAFETY: the caller's promise.
+        unsafe { pairs::pair(src, dst, rows as usize, columns as usize) }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
+    unsafe fn pack_rows(source: &Place<'_>, to: Panels) {
+        // SAFETY: the caller's promise.
+        unsafe { pairs::pack_rows::<simd::Avx512>(source, to) }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
+    unsafe fn pack_transposed(source: &Place<'_>, to: Panels) {
+        // SAFETY: the caller's promise.
+        unsafe { pairs::pack_transposed::<simd::Avx512>(source, to) }
+    }
+}
+
 /// Compiles the numeric code for one instruction set: a module with its table.
 macro_rules! kernels {
-    ($isa:ident, $simd:ty, panel $panel:literal, block $block:literal, features [$($feature:tt),*]) => {
+    ($isa:ident, $simd:ty, panel $panel:literal, block $block:literal, pairs $pairs:expr, features [$($feature:tt),*]) => {
         mod $isa {
             use super::*;
 
@@ -106,7 +161,7 @@ macro_rules! kernels {
             }
 
             pub static KERNELS: Kernels = Kernels {
-                target: Target { panel: $panel, block: $block, lanes: <$simd>::LANES as u32 },
+                target: Target { panel: $panel, block: $block, lanes: <$simd>::LANES as u32, pairs: false },
                 vector: run_vector,
                 dot: run_dot,
                 dot_rows,
@@ -115,6 +170,7 @@ macro_rules! kernels {
                 pack_rows,
                 pack_transposed,
                 unpack,
+                pairs: $pairs,
                 fma_chain,
             };
 
@@ -176,9 +232,9 @@ macro_rules! kernels {
 }
 
 #[cfg(target_arch = "x86_64")]
-kernels!(avx512, simd::Avx512, panel 32, block 1024, features ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c"]);
+kernels!(avx512, simd::Avx512, panel 32, block 1024, pairs Some(&avx512_pairs::PAIRS), features ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c"]);
 #[cfg(target_arch = "x86_64")]
-kernels!(avx2, simd::Avx2, panel 16, block 1024, features ["avx2", "fma", "f16c"]);
+kernels!(avx2, simd::Avx2, panel 16, block 1024, pairs None, features ["avx2", "fma", "f16c"]);
 #[cfg(target_arch = "aarch64")]
-kernels!(neon, simd::Neon, panel 16, block 1024, features ["neon"]);
-kernels!(portable, simd::Portable, panel 16, block 1024, features []);
+kernels!(neon, simd::Neon, panel 16, block 1024, pairs None, features ["neon"]);
+kernels!(portable, simd::Portable, panel 16, block 1024, pairs None, features []);

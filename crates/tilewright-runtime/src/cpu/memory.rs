@@ -207,8 +207,10 @@ impl<'v> Place<'v> {
         let bytes = view.elem.bytes() as isize;
         let inside = |bound: i32| (i64::from(bound) - origin).clamp(0, self.extents[1] as i64) as usize;
         Some(Strip {
-            start: view.base.wrapping_offset((plane + origin as isize * view.stride[axis]) * bytes),
-            step: view.stride[axis] * bytes,
+            start: view.base.wrapping_offset(
+                (origin as isize).wrapping_mul(view.stride[axis]).wrapping_add(plane).wrapping_mul(bytes),
+            ),
+            step: view.stride[axis].wrapping_mul(bytes),
             first: inside(view.first[axis]),
             last: inside(view.last[axis]),
         })
@@ -281,7 +283,9 @@ impl Strip {
     #[inline(always)]
     pub fn some_rows<const N: usize>(&self, first: usize) -> [*mut u8; N] {
         std::array::from_fn(|i| match first + i {
-            row if row >= self.first && row < self.last => self.start.wrapping_offset(row as isize * self.step),
+            row if row >= self.first && row < self.last => {
+                self.start.wrapping_offset((row as isize).wrapping_mul(self.step))
+            }
             _ => std::ptr::null_mut(),
         })
     }

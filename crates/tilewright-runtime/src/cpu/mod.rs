@@ -6,6 +6,7 @@
 //! - `stream`: the product of few rows with a matrix that is read where it lies, by `rows`, each a `row` of floats or codes
 //! - `memory`: views, loads, stores
 //! - `pack`: matrices into panels for the product
+//! - `pairs`: bf16 numbers in pairs, for processors that multiply them so
 //! - `unpack`: words into codes
 //! - `simd`: vectors of each instruction set
 //! - `peaks`: measured ceilings of memory and of bf16 products
@@ -17,6 +18,7 @@ mod isa;
 mod math;
 mod memory;
 mod pack;
+mod pairs;
 mod peaks;
 mod row;
 mod rows;
@@ -86,8 +88,12 @@ impl CpuDevice {
     }
 
     pub fn compile(&self, kernel: &Kernel) -> Result<CpuPipeline, LaunchError> {
-        let kernel = tilewright_compile::pass::run(kernel.clone(), None)?;
-        let program = lower(&kernel, self.isa.kernels().target).map_err(|e| LaunchError::Unsupported {
+        let target = self.isa.target();
+        let kernel = match target.pairs {
+            true => tilewright_compile::pass::run_pairs(kernel.clone())?,
+            false => tilewright_compile::pass::run(kernel.clone(), None)?,
+        };
+        let program = lower(&kernel, target).map_err(|e| LaunchError::Unsupported {
             device: "cpu",
             kernel: kernel.name.to_string(),
             reason: e.to_string(),

@@ -233,9 +233,13 @@ impl<'p> Rows<'p> {
             } else {
                 for (row, &from) in rows.iter().enumerate().take(count) {
                     let to = scratch.add(row * width);
-                    if all && self.are_whole(Elem::Bf16, width) {
+                    if from.is_null() {
+                        std::ptr::write_bytes(to, 0, width);
+                    } else if self.are_whole(Elem::F32, width) {
+                        std::ptr::copy_nonoverlapping(from.cast(), to, width);
+                    } else if self.are_whole(Elem::Bf16, width) {
                         write::<V, _>(Bf16Row(from.cast()), width, to);
-                    } else if all && self.are_whole(Elem::F16, width) {
+                    } else if self.are_whole(Elem::F16, width) {
                         write::<V, _>(F16Row(from.cast()), width, to);
                     } else {
                         self.scattered(from, width, to);
@@ -321,19 +325,25 @@ impl Codes<'_> {
                 rounds: PhantomData,
             };
             let whole = self.words.are_whole(Elem::U32, width * usize::from(self.bits) / 32)
-                && parts[1..].iter().all(|part| part.are_whole(R::ELEM, width / self.group))
-                && [&rows.words, &rows.scales, &rows.biases].iter().all(|part| part.iter().all(|row| !row.is_null()));
-            match (whole && V::DECODES, self.bits) {
+                && parts[1..].iter().all(|part| part.are_whole(R::ELEM, width / self.group));
+            let all =
+                [&rows.words, &rows.scales, &rows.biases].iter().all(|part| part.iter().all(|row| !row.is_null()));
+            match (whole && all && V::DECODES, self.bits) {
                 (true, 8) if uses <= TOGETHER => return visitor.visit::<V, _>(&BytesRows(&rows)),
                 (true, _) if uses <= TOGETHER => return visitor.visit::<V, _>(&NibblesRows(&rows)),
                 _ => {}
             }
             for row in 0..count {
                 let (codes, to) = (rows.row(row), scratch.add(row * width));
-                match (whole, self.bits) {
+                let parts = [codes.codes, codes.scales, codes.biases];
+                if parts.iter().all(|part| part.is_null()) {
+                    std::ptr::write_bytes(to, 0, width);
+                    continue;
+                }
+                match (whole && parts.iter().all(|part| !part.is_null()), self.bits) {
                     (true, 8) => write::<V, _>(BytesRow(codes), width, to),
                     (true, _) => write::<V, _>(NibblesRow(codes), width, to),
-                    (false, _) => self.scattered::<R>([codes.codes, codes.scales, codes.biases], width, to),
+                    (false, _) => self.scattered::<R>(parts, width, to),
                 }
             }
             visitor.visit::<V, _>(&wanted.copied());

@@ -347,6 +347,20 @@ simd!(Avx512, x86_64, __m512, table __m512, lanes 16, across 2, rows 14, widens 
     fn transposed(x: [[u32; 8]; 8]) -> [[u32; 8]; 8] = transposed_avx(x);
     fn widened(x: [u16; 8]) -> [u32; 8] = widened_f16c(x);
 );
+// The same registers as pairs of bf16 numbers: a product multiplies both of a lane.
+#[cfg(target_arch = "x86_64")]
+simd!(Avx512Pairs, x86_64, __m512, table __m512, lanes 16, across 2, rows 14, widens true, decodes true,
+    fn splat(x: f32) -> Vector = _mm512_set1_ps(x);
+    fn load(from: *const f32) -> Vector = _mm512_loadu_ps(from);
+    fn store(to: *mut f32, x: Vector) = _mm512_storeu_ps(to, x);
+    fn fma(a: Vector, b: Vector, c: Vector) -> Vector = {
+        _mm512_dpbf16_ps(c, std::mem::transmute::<Vector, __m512bh>(a), std::mem::transmute::<Vector, __m512bh>(b))
+    };
+    fn add(a: Vector, b: Vector) -> Vector = _mm512_add_ps(a, b);
+    fn larger(a: Vector, b: Vector) -> Vector = Avx512::larger(a, b);
+    fn table(from: &[f32; 16]) -> __m512 = Avx512::table(from);
+    fn look_up_nibbles(from: *const u8, table: &__m512) -> Vector = Avx512::look_up_nibbles(from, table);
+);
 // 16 registers of 8: 6 rows by 2 are 12 sums, 2 operands, 1 broadcast.
 #[cfg(target_arch = "x86_64")]
 simd!(Avx2, x86_64, __m256, table [__m256; 2], lanes 8, across 2, rows 6, widens true, decodes false,
@@ -582,6 +596,80 @@ mod tests {
             }
         }
         assert!(compared >= 1);
+    }
+
+    /// The lanes of `V::exp2` against f64: within two units in the last place, one of the smallest number for what rounds to it.
+    fn check_exp2<V: Simd>(bits: impl Iterator<Item = u32>) -> u64 {
+        let mut compared = 0;
+        let mut lanes = [0.0f32; WIDEST];
+        let mut bits = bits.peekable();
+        while bits.peek().is_some() {
+            let x: [f32; WIDEST] = std::array::from_fn(|_| f32::from_bits(bits.next().unwrap_or(0)));
+            for from in (0..WIDEST).step_by(V::LANES) {
+                // SAFETY: the caller has the instruction set.
+                unsafe { V::store(lanes.as_mut_ptr().add(from), V::exp2(V::load(x.as_ptr().add(from)))) };
+            }
+            for (x, got) in x.into_iter().zip(lanes) {
+                let wanted = f64::from(x).exp2();
+                let largest = f64::from(f32::MAX) * (1.0 + 2f64.powi(-25));
+                let unit = f64::from(f32::from_bits((wanted.min(f64::from(f32::MAX)) as f32).to_bits() & 0x7f80_0000))
+                    .max(2f64.powi(-126))
+                    * 2f64.powi(-23);
+                let near = (f64::from(got) - wanted).abs() <= 2.0 * unit;
+                assert!(
+                    if wanted > largest { got == f32::INFINITY } else { near },
+                    "exp2({x:e}) = {got:e}, not {wanted:e}"
+                );
+                compared += 1;
+            }
+        }
+        compared
+    }
+
+    #[test]
+    fn exp2_of_every_f32_is_within_two_units() {
+        // From 2^-26 to 2^8: all of them on the best instruction set. Below, the result is 1; above, it is 0 or infinity.
+        let (low, high) = (f32::to_bits(2f32.powi(-26)), f32::to_bits(256.0));
+        let both =
+            |bits: std::ops::Range<u32>, step: usize| bits.step_by(step).flat_map(|bits| [bits, bits | 0x8000_0000]);
+        let all = |step: usize| both(0..low, 4099 * step).chain(both(high..0x7f80_0000, 4099 * step));
+        #[cfg(target_arch = "x86_64")]
+        {
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+            fn avx512(bits: impl Iterator<Item = u32>) -> u64 {
+                check_exp2::<Avx512>(bits)
+            }
+            #[target_feature(enable = "avx2,fma,f16c")]
+            fn avx2(bits: impl Iterator<Item = u32>) -> u64 {
+                check_exp2::<Avx2>(bits)
+            }
+            let has = |name: &str| crate::cpu::isa::Isa::available().iter().any(|isa| isa.name() == name);
+            let parts = |f: &(dyn Fn(std::ops::Range<u32>) -> u64 + Sync)| {
+                let middle = low + (high - low) / 2;
+                std::thread::scope(|scope| {
+                    let other = scope.spawn(|| f(low..middle));
+                    f(middle..high) + other.join().expect("compared")
+                })
+            };
+            // SAFETY: the processor has what each is compiled for.
+            unsafe {
+                if has("avx512") {
+                    let compared = parts(&|range| avx512(both(range, 1))) + avx512(all(1));
+                    assert!(compared > 500_000_000, "{compared}");
+                }
+                if has("avx2") {
+                    assert!(parts(&|range| avx2(both(range, 61))) + avx2(all(1)) > 9_000_000);
+                }
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        assert!(check_exp2::<Neon>(both(low..high, 997).chain(all(7))) > 500_000);
+        assert!(check_exp2::<Portable>(both(low..high, 61).chain(all(1))) > 9_000_000);
+        // SAFETY: plain Rust needs no instruction set.
+        let ends =
+            unsafe { Portable::exp2([f32::NEG_INFINITY, f32::INFINITY, f32::NAN, 0.0, 1.0, -1.0, 127.0, -149.0]) };
+        assert_eq!((ends[0], ends[1], ends[3], ends[7]), (0.0, f32::INFINITY, 1.0, f32::from_bits(1)));
+        assert!(ends[2].is_nan());
     }
 
     #[test]

@@ -375,7 +375,8 @@ impl Block {
         }
     }
 
-    /// `exp2(x * scale - shift)`, and the sum of each row.
+    /// `exp2(x * scale - shift)`, and the sum of each row. Where the shift is infinite the product is rounded before it, so that
+    /// an infinite product gives NaN.
     #[inline(always)]
     unsafe fn weights<S: Simd>(&self, cols: usize, sum: Option<*mut u32>) {
         let [x, scale, shift] = self.src;
@@ -390,10 +391,12 @@ impl Block {
                     let from = x.row(first + row).cast::<f32>();
                     let to = self.dst.add((first + row) * cols).cast::<f32>();
                     let down = -f32::from_bits(*shift.row(first + row));
-                    let (scales, downs) = (S::splat(scale), S::splat(down));
+                    let (scales, downs, finite) = (S::splat(scale), S::splat(down), down.is_finite());
                     let mut col = 0;
                     while col + S::LANES <= cols {
-                        let weight = S::exp2(S::fma(S::load(from.add(col)), scales, downs));
+                        let x = S::load(from.add(col));
+                        let exponent = if finite { S::fma(x, scales, downs) } else { S::add(S::mul(x, scales), downs) };
+                        let weight = S::exp2(exponent);
                         S::store(to.add(col), weight);
                         *part = S::add(*part, weight);
                         col += S::LANES;

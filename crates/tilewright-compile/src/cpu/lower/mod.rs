@@ -183,13 +183,15 @@ impl Lowering<'_> {
 
     /// Lanes that a form takes.
     fn size(&self, form: Form) -> u64 {
-        let panels = |k: usize, n: usize| k as u64 * (n as u64).next_multiple_of(u64::from(self.target.panel));
+        let shape = self.shape(form.value());
+        let (rows, cols) = (shape.extent(0).unwrap_or(1) as u64, shape.extent(1).unwrap_or(1) as u64);
         match form {
-            Form::Plain(value) => self.shape(value).count() as u64,
-            Form::Packed(value) | Form::PackedTransposed(value) => {
-                let shape = self.shape(value);
-                let (rows, cols) = (shape.extent(0).unwrap_or(1), shape.extent(1).unwrap_or(1));
-                if matches!(form, Form::Packed(_)) { panels(rows, cols) } else { panels(cols, rows) }
+            Form::Plain(_) => shape.count() as u64,
+            Form::Pairs(_) => rows * cols.div_ceil(2),
+            Form::Packed { transposed, pairs, .. } => {
+                let (k, n) = if transposed { (cols, rows) } else { (rows, cols) };
+                let k = if pairs { k.div_ceil(2) } else { k };
+                k * n.next_multiple_of(u64::from(self.target.panel))
             }
         }
     }
@@ -312,11 +314,14 @@ impl Lowering<'_> {
         for &form in forms.packs(root) {
             let shape = self.shape(form.value());
             let (rows, cols) = (shape.extent(0).unwrap_or(1) as u32, shape.extent(1).unwrap_or(1) as u32);
-            let transposed = matches!(form, Form::PackedTransposed(_));
+            let dst = self.make(scope, form);
+            let Form::Packed { transposed, pairs, .. } = form else {
+                out.push(Step::Pair { src: self.plain(root), dst, rows, columns: cols });
+                continue;
+            };
             let (k, n) = if transposed { (cols, rows) } else { (rows, cols) };
             let source = memory.cloned().unwrap_or_else(|| PackSource::Lanes(self.plain(root)));
-            let dst = self.make(scope, form);
-            out.push(Step::Pack(Pack { source, transposed, k, n, dst }));
+            out.push(Step::Pack(Pack { source, transposed, pairs, k, n, dst }));
         }
     }
 }

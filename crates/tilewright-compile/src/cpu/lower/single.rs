@@ -87,12 +87,14 @@ impl Lowering<'_> {
         let (a_shape, c_shape) = (self.shape(a), self.shape(result));
         let extent = |s: Shape, axis| s.extent(axis).unwrap_or(1) as u32;
         let (m, n, k) = (extent(c_shape, 0), extent(c_shape, 1), extent(a_shape, 1));
-        let a = self.plain(a);
         self.stats.dots += 1;
         let Some(Streamed { rows, transposed }) = self.forms.streamed(b) else {
-            let b = self.lanes_of(self.forms.packed(b));
-            return out.push(Step::Dot(Dot { a, b, c, m, n, k, accumulate }));
+            let pairs = self.forms.are_paired(a, b);
+            let b = self.lanes_of(self.forms.packed(b, pairs));
+            let (a, k) = if pairs { (self.lanes_of(Form::Pairs(a)), k.div_ceil(2)) } else { (self.plain(a), k) };
+            return out.push(Step::Dot(Dot { a, b, c, m, n, k, accumulate, pairs }));
         };
+        let a = self.plain(a);
         let width = if *transposed { k } else { n };
         let b = match rows {
             RowsOf::Stored(inst) => Rows::Stored(self.stored(inst)),
