@@ -206,13 +206,8 @@ impl Forms {
         }
         let stored = || {
             let inst = makers.single(root)?;
-            let in_rows = match &inst.op {
-                Op::Memory(Memory::Load { shape }) => shape.rank() >= 2 && last_extent(*shape) == Some(width),
-                Op::Memory(Memory::Gather { axis, shape }) => {
-                    usize::from(*axis) + 1 < shape.rank() && last_extent(*shape) == Some(width)
-                }
-                _ => false,
-            };
+            // Rows that lie anywhere come sooner when each is asked for well ahead, as packing does.
+            let in_rows = matches!(&inst.op, Op::Memory(Memory::Load { shape }) if shape.rank() >= 2 && last_extent(*shape) == Some(width));
             (in_rows && kernel.ty(root).elem().is_float()).then(|| RowsOf::Stored(inst.clone()))
         };
         // Every name on the way is read once.
