@@ -7,6 +7,7 @@
 use super::Resources;
 use crate::error::DeviceError;
 use libloading::Library;
+use std::error::Error;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -69,7 +70,10 @@ impl Nvrtc {
             match open(&candidate) {
                 Ok(library) => return Nvrtc::bind(library, &candidate),
                 // A file that is there and cannot be loaded says why: it may be damaged, or want another library.
-                Err(reason) if candidate.is_file() => tried.push(reason.to_string()),
+                Err(error) if candidate.is_file() => {
+                    let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+                    tried.push(format!("{}: {reason}", candidate.display()));
+                }
                 Err(_) => tried.push(candidate.display().to_string()),
             }
         }
