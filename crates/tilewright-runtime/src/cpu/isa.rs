@@ -6,7 +6,7 @@
 use super::gemm;
 use super::memory::{self, Place};
 use super::pack;
-use super::pairs::{self, Panels};
+use super::pairs::Panels;
 use super::rows::Reader;
 use super::simd::{self, Simd};
 use super::stream;
@@ -119,6 +119,7 @@ pub(super) struct Pairs {
 #[cfg(target_arch = "x86_64")]
 mod avx512_pairs {
     use super::*;
+    use crate::cpu::pairs;
 
     pub static PAIRS: Pairs = Pairs { dot, pair, pack_rows, pack_transposed };
 

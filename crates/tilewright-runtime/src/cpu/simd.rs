@@ -285,6 +285,7 @@ macro_rules! simd {
 
                 $(
                     #[inline(always)]
+                    #[allow(unused_unsafe, reason = "what is safe differs between the processors")]
                     unsafe fn $f($($arg: $ty),*) $(-> $ret)? {
                         // SAFETY: the caller's promise.
                         unsafe { $body }
