@@ -29,8 +29,6 @@ struct Row {
     max_dim: usize,
     /// Rows of q in a prefill, when there are that many.
     queries: u32,
-    /// Rows of a tile that the heads of a group share in a prefill: what is packed of keys and values serves all of them.
-    rows: u32,
     /// Keys of a step of a prefill.
     keys: u32,
     /// Keys of a step of a decode or a verify, whose few rows leave more of the memory to keys.
@@ -40,12 +38,11 @@ struct Row {
 }
 
 /// The first row that is wide enough counts. The tiles of a program (q, k, v, scores and the sum, as f32) should stay in
-/// a core's second-level cache of 512 KiB to 2 MiB. Decode was measured with `examples/no_slow_path.rs`, prefill with
-/// `tile bench prefill --tile heads=4,queries=64,keys=128` and others: causal tiles of few queries compute less in vain.
+/// a core's second-level cache of 512 KiB to 2 MiB. Decode was measured with `examples/no_slow_path.rs`.
 const TABLE: [Row; 3] = [
-    Row { max_dim: 128, queries: 128, rows: 256, keys: 128, decode: 256, decode_pages: 512 },
-    Row { max_dim: 256, queries: 128, rows: 256, keys: 128, decode: 256, decode_pages: 256 },
-    Row { max_dim: usize::MAX, queries: 64, rows: 32, keys: 128, decode: 128, decode_pages: 128 },
+    Row { max_dim: 128, queries: 128, keys: 128, decode: 256, decode_pages: 512 },
+    Row { max_dim: 256, queries: 128, keys: 128, decode: 256, decode_pages: 256 },
+    Row { max_dim: usize::MAX, queries: 64, keys: 128, decode: 128, decode_pages: 128 },
 ];
 
 /// How many splits of a query the merge reads at once.
@@ -124,16 +121,7 @@ fn choose_cpu(shape: &Extents, cache: &Format) -> (Schedule, String) {
         (Schedule { heads, queries: needed, keys }, format!(", rows are {of_group}{} queries", shape.q_len))
     } else {
         let keys = whole_pages(row.keys, cache);
-        let queries = row.queries.min(needed);
-        // Half the queries of two heads or more.
-        let heads = packed_heads(shape.q_heads / shape.kv_heads, queries / 2, row.rows);
-        let queries = if heads == 1 { queries } else { queries / 2 };
-        let of_group = if heads == 1 {
-            String::new()
-        } else {
-            format!(", rows are {heads} heads of a group times {queries} queries")
-        };
-        (Schedule { heads, queries, keys }, of_group)
+        (Schedule { heads: 1, queries: row.queries.min(needed), keys }, String::new())
     };
     let bytes = tile_bytes(schedule, shape.head_dim, shape.value_dim);
     (schedule, format!("table row for {dims}{rows}; tiles take {} KiB", bytes.div_ceil(1024)))

@@ -105,8 +105,9 @@ impl Variant {
             cache,
             lse: request.wants_lse(),
             factor: match device.kind {
-                DeviceKind::Interp => Factor::Any, // nothing is won there
-                DeviceKind::Cpu | DeviceKind::Cuda | DeviceKind::Metal => Factor::of(checked.scale),
+                // Little or nothing is won there, and kernels would be two for the sign of the scale.
+                DeviceKind::Cpu | DeviceKind::Interp => Factor::Any,
+                DeviceKind::Cuda | DeviceKind::Metal => Factor::of(checked.scale),
             },
             work,
         };
