@@ -58,7 +58,15 @@ impl<'k> Makers<'k> {
                     }
                     value = from;
                 }
-                _ => return rounded.then_some(inst),
+                (
+                    Op::Elementwise(_)
+                    | Op::Reduce(_)
+                    | Op::ShapeOp(_)
+                    | Op::Matmul(_)
+                    | Op::Memory(_)
+                    | Op::Control(_),
+                    _,
+                ) => return rounded.then_some(inst),
             }
         }
     }
