@@ -18,8 +18,8 @@ pub const MAX_TILE_BYTES: usize = 64 << 20;
 pub const MAX_VERIFY: usize = 64;
 /// A share of the keys has at least so many, so that merging costs little beside walking.
 const LEAST_SHARE: usize = 512;
-/// A share of a GPU has at least so many tiles of keys.
-const LEAST_TILES: usize = 2;
+/// A share of a GPU has at least so many keys.
+const LEAST_SHARE_OF_GPU: usize = 256;
 /// Programs for each thread, or multiprocessor, that splitting aims at, so that threads end together.
 const PROGRAMS_PER_THREAD: usize = 2;
 
@@ -154,7 +154,8 @@ pub(crate) enum Shares {
 /// How the keys of a problem are split, and why.
 ///
 /// The rule: as many shares as give each thread two programs, each of at least 512 keys; on a GPU as many as its
-/// multiprocessors hold at once, each of at least two tiles. Prefill is never split: its query tiles keep all threads busy.
+/// multiprocessors hold at once, each of at least 256 keys. Shares are whole tiles, so no more than that leaves something for.
+/// Prefill is never split: its query tiles keep all threads busy.
 pub(crate) fn shares(
     asked: Splits,
     shape: &Extents,
@@ -182,10 +183,12 @@ pub(crate) fn shares(
                 // costs a whole round.
                 DeviceKind::Cuda | DeviceKind::Metal => {
                     let held = work.map_or(0, |work| work.blocks as usize).max(PROGRAMS_PER_THREAD);
-                    (held * threads / programs, LEAST_TILES * schedule.keys as usize)
+                    (held * threads / programs, LEAST_SHARE_OF_GPU.max(schedule.keys as usize))
                 }
             };
-            match wanted.min(shape.capacity / least).min(MAX_SPLITS) {
+            let tiles = shape.capacity.div_ceil(schedule.keys as usize);
+            let most = wanted.min(shape.capacity / least).clamp(1, MAX_SPLITS);
+            match tiles.div_ceil(tiles.div_ceil(most).max(1)) {
                 0 | 1 => (Shares::Whole, format!("{programs} programs for {threads} threads")),
                 splits => (Shares::Split { splits, keys: None }, format!("{programs} programs for {threads} threads")),
             }
@@ -226,4 +229,31 @@ pub(crate) fn check(
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_planner_leaves_no_share_without_keys() {
+        let mut compared = 0;
+        for (kind, threads) in [(DeviceKind::Cpu, 2), (DeviceKind::Cpu, 7), (DeviceKind::Cuda, 132)] {
+            let device = DeviceInfo { kind, name: "made up", threads, isa: "none", gpu: None };
+            for capacity in (0..2000).step_by(77).chain([32768, 131072, 131073]) {
+                for (batch, keys) in [(1, 64), (3, 64), (1, 256), (16, 48)] {
+                    let [head_dim, value_dim] = [128; 2];
+                    let shape = Extents { batch, q_heads: 8, kv_heads: 8, q_len: 1, capacity, head_dim, value_dim };
+                    let schedule = Schedule { heads: 1, queries: 1, keys };
+                    let (shares, _) = shares(Splits::Auto, &shape, (schedule, None), &device);
+                    let Shares::Split { splits, keys: None } = shares else { continue };
+                    let tiles = capacity.div_ceil(keys as usize);
+                    let of_each = tiles.div_ceil(splits);
+                    assert!((splits - 1) * of_each < tiles, "{kind:?} {threads}: {splits} shares of {tiles} tiles");
+                    compared += 1;
+                }
+            }
+        }
+        assert!(compared > 50, "{compared}");
+    }
 }
