@@ -234,7 +234,7 @@ fn the_entry_of_forward_attention_completes_a_specialisation_as_the_planner_woul
     let entry = library.find("attention_forward").unwrap();
     let given = [("head_dim", "64".to_string()), ("features", "causal".to_string())];
     let kernel = entry.spec.trace(&specialisation(entry, &given).unwrap()).unwrap();
-    let case = Case::new("any").lengths(1024, 1024).dims(64, 64).feature(Causal);
+    let case = Case::new("any").heads(32, 8).lengths(1024, 1024).dims(64, 64).feature(Causal);
     let inputs = case.clean_inputs().unwrap();
     let plan = case.request(&inputs).unwrap().plan(&Device::interp()).unwrap();
     assert_eq!(kernel.to_string(), plan.pipelines().next().unwrap().kernel().to_string());
