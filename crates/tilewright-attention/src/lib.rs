@@ -35,6 +35,6 @@ pub use library::{Export, KernelEntry, Library, Tuned, Wanted, library};
 pub use plan::Plan;
 pub use quant::{Affine, Bits, Group, QuantError, Rounding};
 pub use tilewright_ir::Schedule;
-pub use tuning::Machine;
+pub use tuning::{Candidate, Candidates, Machine, Tuning};
 pub use variant::Variant;
 pub use workspace::Workspace;

@@ -7,6 +7,9 @@ use tilewright_ir::{Elem, Schedule, Work};
 use tilewright_runtime::{DeviceInfo, DeviceKind};
 
 mod gpu;
+mod search;
+
+pub use search::{Candidate, Candidates, Tuning};
 
 /// The most rows of a tile: heads times queries.
 pub const MAX_ROWS: u32 = 1024;
@@ -24,6 +27,7 @@ const LEAST_SHARE_OF_GPU: usize = 256;
 const PROGRAMS_PER_THREAD: usize = 2;
 
 /// One row of the table: the schedule of problems with at most these dims.
+#[derive(Clone, Copy)]
 struct Row {
     /// The larger of head dim and value dim.
     max_dim: usize,
@@ -42,8 +46,15 @@ struct Row {
 /// The first row that is wide enough counts. The tiles of a program (q, k, v, scores and the sum, as f32) should stay in
 /// a core's second-level cache of 512 KiB to 2 MiB. Decode was measured with `examples/no_slow_path.rs`, shared prefill with
 /// `tile bench prefill_h16 prefill_causal_h16 prefill_h8_d256 --tile heads=4,queries=64,keys=128`: 3 to 8 % faster than one head.
+///
+/// Above a row stand figures of cases that it serves, on two cores of an EPYC server with AVX-512 (bench/README.md);
+/// `tile tune CASE` measures one again, beside other tiles.
 const TABLE: [Row; 3] = [
+    // prefill_causal_h16_d128_2048/f32: 360 GFLOP/s
+    // sdpa_decode_2pass/f32: 1.02 ms
     Row { max_dim: 128, queries: 128, shared: Some(64), keys: 128, decode: 256, decode_pages: 512 },
+    // prefill_causal_h8_d256_1024/f32: 323 GFLOP/s
+    // decode_h16_d256_8192/f32: 4.03 ms
     Row { max_dim: 256, queries: 128, shared: Some(64), keys: 128, decode: 256, decode_pages: 256 },
     Row { max_dim: usize::MAX, queries: 64, shared: None, keys: 128, decode: 128, decode_pages: 128 },
 ];
@@ -103,41 +114,61 @@ pub(crate) fn choose(shape: &Extents, types: [Elem; 2], (cache, holes): (&Format
             let (schedule, reason) = choose_cpu(shape, cache);
             Choice { schedule, work: None, reason }
         }
-        Machine::Cuda { shared_bytes } => gpu::choose(shape, types, (cache, holes), gpu::CUDA, shared_bytes),
-        Machine::Metal => gpu::choose(shape, types, (cache, holes), gpu::METAL, gpu::ALL_FIT),
+        Machine::Cuda { shared_bytes } => {
+            gpu::choose(&gpu::Wanted { shape, types, cache, holes, shared_bytes }, gpu::CUDA)
+        }
+        Machine::Metal => {
+            gpu::choose(&gpu::Wanted { shape, types, cache, holes, shared_bytes: gpu::ALL_FIT }, gpu::METAL)
+        }
     }
 }
 
 /// The tile shape for a CPU, and why.
 fn choose_cpu(shape: &Extents, cache: &Format) -> (Schedule, String) {
-    let dim = shape.head_dim.max(shape.value_dim);
-    let row = TABLE.iter().find(|row| dim <= row.max_dim).unwrap_or(&TABLE[TABLE.len() - 1]);
-    // Powers of two, so that a stream of different lengths is served by a few kernels.
-    let needed = u32::try_from(shape.q_len.max(1).next_power_of_two()).unwrap_or(u32::MAX);
-    let dims =
-        if row.max_dim == usize::MAX { "larger dims".to_string() } else { format!("dims up to {}", row.max_dim) };
-    let (schedule, rows) = if shape.q_len <= MAX_VERIFY {
-        let heads = packed_heads(shape.q_heads / shape.kv_heads, needed, MAX_ROWS);
-        let of_group = if heads == 1 { String::new() } else { format!("{heads} heads of a group times ") };
-        let keys = match cache.placement {
-            Placement::Contiguous | Placement::Ring => row.decode,
-            Placement::Paged { .. } => row.decode_pages,
+    Row::of(shape).choice(shape, cache)
+}
+
+/// Powers of two, so that a stream of different lengths is served by a few kernels.
+fn needed(shape: &Extents) -> u32 {
+    u32::try_from(shape.q_len.max(1).next_power_of_two()).unwrap_or(u32::MAX)
+}
+
+impl Row {
+    /// The row of a problem's dims.
+    fn of(shape: &Extents) -> &'static Row {
+        let dim = shape.head_dim.max(shape.value_dim);
+        TABLE.iter().find(|row| dim <= row.max_dim).unwrap_or(&TABLE[TABLE.len() - 1])
+    }
+
+    fn choice(&self, shape: &Extents, cache: &Format) -> (Schedule, String) {
+        let needed = needed(shape);
+        let dims =
+            if self.max_dim == usize::MAX { "larger dims".to_string() } else { format!("dims up to {}", self.max_dim) };
+        let (schedule, rows) = if shape.q_len <= MAX_VERIFY {
+            let heads = packed_heads(shape.q_heads / shape.kv_heads, needed, MAX_ROWS);
+            let of_group = if heads == 1 { String::new() } else { format!("{heads} heads of a group times ") };
+            let keys = match cache.placement {
+                Placement::Contiguous | Placement::Ring => self.decode,
+                Placement::Paged { .. } => self.decode_pages,
+            };
+            let keys = whole_pages(keys, cache);
+            (Schedule { heads, queries: needed, keys }, format!(", rows are {of_group}{} queries", shape.q_len))
+        } else {
+            let keys = whole_pages(self.keys, cache);
+            let group = shape.q_heads / shape.kv_heads;
+            match self.shared.map(|queries| (packed_heads(group, queries, SHARED_ROWS), queries)) {
+                Some((heads @ 2.., queries)) => (
+                    Schedule { heads, queries, keys },
+                    format!(", rows are {heads} heads of a group times {queries} queries"),
+                ),
+                Some((0 | 1, _)) | None => {
+                    (Schedule { heads: 1, queries: self.queries.min(needed), keys }, String::new())
+                }
+            }
         };
-        let keys = whole_pages(keys, cache);
-        (Schedule { heads, queries: needed, keys }, format!(", rows are {of_group}{} queries", shape.q_len))
-    } else {
-        let keys = whole_pages(row.keys, cache);
-        let group = shape.q_heads / shape.kv_heads;
-        match row.shared.map(|queries| (packed_heads(group, queries, SHARED_ROWS), queries)) {
-            Some((heads @ 2.., queries)) => (
-                Schedule { heads, queries, keys },
-                format!(", rows are {heads} heads of a group times {queries} queries"),
-            ),
-            Some((0 | 1, _)) | None => (Schedule { heads: 1, queries: row.queries.min(needed), keys }, String::new()),
-        }
-    };
-    let bytes = tile_bytes(schedule, shape.head_dim, shape.value_dim);
-    (schedule, format!("table row for {dims}{rows}; tiles take {} KiB", bytes.div_ceil(1024)))
+        let bytes = tile_bytes(schedule, shape.head_dim, shape.value_dim);
+        (schedule, format!("table row for {dims}{rows}; tiles take {} KiB", bytes.div_ceil(1024)))
+    }
 }
 
 /// The most heads of a group whose queries fit one tile; the others are further tiles.

@@ -1,6 +1,7 @@
 //! `tile bench`: how fast the benchmark cases of the library run, how far from f64, and how other libraries do on them.
 
 mod baseline;
+mod bed;
 mod ceilings;
 mod html;
 mod measure;
@@ -8,6 +9,9 @@ mod peers;
 mod report;
 mod resident;
 mod stats;
+
+pub(crate) use bed::Bed;
+pub(crate) use stats::{Ratio, Times};
 
 use crate::devices::DeviceName;
 use crate::error::CliError;
@@ -122,12 +126,8 @@ impl Asked {
 
 /// Runs the command.
 pub fn run(args: &Args, library: &Library) -> Result<(), CliError> {
-    let on_gpu = match args.device {
-        DeviceName::Cpu | DeviceName::Interp | DeviceName::Metal => false,
-        DeviceName::Cuda(_) => true,
-    };
-    let of = |entry: &KernelEntry| if on_gpu { (entry.gpu_benches)() } else { (entry.benches)() };
-    let cases = || matching(library, &args.filters, of, Case::name);
+    let on_gpu = on_gpu(args.device);
+    let cases = || cases(library, &args.filters, args.device);
     if args.list {
         return list(&cases()?, Case::name, args.json.is_some());
     }
@@ -205,7 +205,26 @@ pub fn run(args: &Args, library: &Library) -> Result<(), CliError> {
     }
 }
 
-fn open(name: DeviceName, threads: Option<u16>, isa: Option<Isa>) -> Result<Device, CliError> {
+/// Whether a device has cases of its own, in its memory.
+pub(crate) fn on_gpu(device: DeviceName) -> bool {
+    match device {
+        DeviceName::Cpu | DeviceName::Interp | DeviceName::Metal => false,
+        DeviceName::Cuda(_) => true,
+    }
+}
+
+/// The benchmark cases of a device, or those that a filter leaves.
+pub(crate) fn cases(
+    library: &Library,
+    filters: &[String],
+    device: DeviceName,
+) -> Result<Vec<(&'static str, Case)>, CliError> {
+    let of = |entry: &KernelEntry| if on_gpu(device) { (entry.gpu_benches)() } else { (entry.benches)() };
+    matching(library, filters, of, Case::name)
+}
+
+/// Opens a device with what only a CPU can be asked for.
+pub(crate) fn open(name: DeviceName, threads: Option<u16>, isa: Option<Isa>) -> Result<Device, CliError> {
     let only_cpu = |text: String| CliError::Setting { text, wanted: "`--device cpu`".to_string() };
     match (name, threads, isa) {
         (DeviceName::Cpu, threads, isa) => Device::cpu_with(threads.map(usize::from), isa)
@@ -253,7 +272,7 @@ fn width(cases: &[(&'static str, Case)], peers: &[String]) -> usize {
     cases.chain(peers.iter().map(|peer| peer.len() + WAY)).max().unwrap_or(0)
 }
 
-fn isa(text: &str) -> Result<Isa, String> {
+pub(crate) fn isa(text: &str) -> Result<Isa, String> {
     Isa::available().into_iter().find(|isa| isa.name() == text).ok_or_else(|| format!("this processor has {}", isas()))
 }
 
@@ -270,7 +289,7 @@ fn percent(text: &str) -> Result<f64, String> {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "a number of seconds is needed".to_string())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }

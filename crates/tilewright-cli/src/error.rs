@@ -173,6 +173,30 @@ pub enum CliError {
         /// What is allowed.
         percent: f64,
     },
+    /// A case for which there is nothing to choose from.
+    #[error("none of the {tried} schedules of `{case}` can be a row of the table: {reason}")]
+    NoSchedule {
+        /// The case.
+        case: String,
+        /// Schedules that were compiled, or not.
+        tried: usize,
+        /// Of the last ones.
+        reason: String,
+    },
+    /// A schedule that would be a row of the table and computes something else.
+    #[error(
+        "`{case}` is wrong with {schedule}, the best of all: error {error:.2e} against f64; the bound is {bound:.2e}"
+    )]
+    WrongSchedule {
+        /// The case.
+        case: String,
+        /// The schedule, and how threads share its work.
+        schedule: String,
+        /// The largest error; NaN where one of the two numbers is NaN.
+        error: f64,
+        /// The allowed error.
+        bound: f64,
+    },
     /// A setting that cannot be read, or that does not go with another.
     #[error("`{text}` does not fit; {wanted} is needed")]
     Setting {
@@ -205,6 +229,7 @@ impl CliError {
             | CliError::NoCase { .. }
             | CliError::Baseline { .. }
             | CliError::NothingToCompare { .. }
+            | CliError::NoSchedule { .. }
             | CliError::Setting { .. } => 2,
             CliError::AbsentDevice { .. }
             | CliError::AbsentCompiler { .. }
@@ -213,6 +238,7 @@ impl CliError {
             | CliError::Failed(_)
             | CliError::Miss { .. }
             | CliError::Slower { .. }
+            | CliError::WrongSchedule { .. }
             | CliError::CasesFailed { .. } => 1,
         }
     }
@@ -228,6 +254,7 @@ impl CliError {
             CliError::NoCase { .. } => Some("`--list` names them".to_string()),
             CliError::Baseline { name, .. } => Some(format!("`tile bench --save {name}` makes it")),
             CliError::Slower { .. } => Some("measure again on a machine that does nothing else".to_string()),
+            CliError::WrongSchedule { .. } => Some("no row is printed for it; please report it".to_string()),
             CliError::Miss { .. } => Some(
                 "nothing was written; compare the flags with those that the expected tensors were made with"
                     .to_string(),
@@ -241,6 +268,7 @@ impl CliError {
             | CliError::Spec(_)
             | CliError::UnknownName { .. }
             | CliError::Setting { .. }
+            | CliError::NoSchedule { .. }
             | CliError::NothingToCompare { .. }
             | CliError::Unwritable { .. }
             | CliError::CasesFailed { .. }

@@ -1,6 +1,6 @@
 //! The command line `tile` as a library, for binaries with kernels, features and cases of their own.
 //!
-//! A binary passes its own [`Library`]; `test`, `bench`, `inspect` and `build` know nothing but that list.
+//! A binary passes its own [`Library`]; `test`, `bench`, `tune`, `inspect` and `build` know nothing but that list.
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -40,6 +40,7 @@ mod quantise;
 mod settings;
 mod tensors;
 mod test;
+mod tune;
 
 use clap::Parser;
 use std::ffi::OsString;
@@ -68,6 +69,7 @@ enum Command {
     Dequantize(quantise::Args),
     Bench(bench::Args),
     Test(test::Args),
+    Tune(tune::Args),
     Inspect(inspect::Args),
     Build(build::Args),
     Devices(devices::Args),
@@ -97,6 +99,7 @@ pub fn run<T: Into<OsString> + Clone>(library: &Library, arguments: impl IntoIte
         Command::Dequantize(args) => quantise::dequantise(args),
         Command::Bench(args) => bench::run(args, library),
         Command::Test(args) => test::run(args, library),
+        Command::Tune(args) => tune::run(args, library),
         Command::Inspect(args) => inspect::run(args, library),
         Command::Build(args) => build::run(args, library),
         Command::Devices(args) => devices::run(args),

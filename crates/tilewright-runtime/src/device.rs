@@ -321,11 +321,12 @@ impl Pipeline {
         }
     }
 
-    /// What it takes of a GPU's multiprocessor, for well aligned tensors; `None` for other devices.
+    /// What it takes of a GPU's multiprocessor, for well aligned tensors; `None` where nobody says it.
     pub fn resources(&self) -> Option<Resources> {
         match &self.0.code {
             Code::Cuda(code) => Some(code.resources()),
-            Code::Cpu(_) | Code::Interp | Code::External(_) => None,
+            Code::External(code) => code.resources(),
+            Code::Cpu(_) | Code::Interp => None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Devices that other crates make: what runs rendered kernels in a test, or a backend that is not here yet.
 
+use crate::cuda::Resources;
 use crate::device::{Arg, DeviceKind, Grid};
 use crate::error::LaunchError;
 use crate::tensor::{MemoryMut, TensorView, TensorViewMut};
@@ -25,6 +26,11 @@ pub trait ExternalDevice: Send + Sync {
 pub trait ExternalPipeline: Send + Sync {
     /// What it runs, as text.
     fn listing(&self) -> String;
+
+    /// What it takes of a GPU's multiprocessor, where that is known.
+    fn resources(&self) -> Option<Resources> {
+        None
+    }
 
     /// Runs every program of the grid. `args` are in host memory and fit the kernel's parameters.
     ///

@@ -1,10 +1,14 @@
 //! The tile shapes of GPUs, a table for each kind, and how their threads share the work.
 
-use super::{Choice, MAX_VERIFY, packed_heads};
+use super::{Choice, MAX_VERIFY, needed, packed_heads};
 use crate::attention::Extents;
 use crate::cache::{Encoding, Format, Placement};
 use crate::quant::Affine;
 use tilewright_ir::{Elem, Schedule, Work};
+
+mod search;
+
+pub(super) use search::{Limits, candidates, row_of};
 
 /// What a row is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,6 +20,7 @@ enum Phase {
 }
 
 /// One row of a table: problems with at most these dims and rows.
+#[derive(Clone, Copy)]
 pub(super) struct Row {
     phase: Phase,
     /// Bytes of an element of q: 2 goes to matrix units.
@@ -59,13 +64,23 @@ const ANY: usize = usize::MAX;
 
 /// Of the rows for a problem's dims whose blocks fit a multiprocessor's shared memory, the first with as many rows as the problem counts, or
 /// the first of those with the most. So the best comes first, and smaller ones for GPUs with less memory come after it.
+///
+/// Above a row stand figures of cases that it serves, on an H200 (bench/README.md); `tile tune --device cuda CASE`
+/// measures one again, beside other rows. Of the other rows none is recorded.
 pub(super) const CUDA: &[Row] = &[
+    // prefill_d64_b4_h32_l4096/bf16: 287 TFLOP/s
+    // prefill_causal_d64_b4_h32_l4096/bf16: 265 TFLOP/s
     row(Phase::Prefill, 2, 64, 128, 64, [4, 1, 2, 2]),
+    // prefill_d128_b2_h16_l8192/bf16: 340 TFLOP/s
+    // prefill_causal_d128_b8_h16_l2048/bf16: 258 TFLOP/s
     Row { serves: Serves::Plain, ..row(Phase::Prefill, 2, 128, 128, 48, [4, 1, 2, 2]) },
     Row { serves: Serves::Stored, ..row(Phase::Prefill, 2, 128, 128, 32, [4, 1, 2, 2]) },
     Row { serves: Serves::Stored, ..row(Phase::Prefill, 2, 128, 128, 32, [4, 1, 2, 1]) },
     row(Phase::Prefill, 2, 128, 64, 32, [4, 1, 2, 2]),
+    // prefill_d256_b2_h8_l8192/bf16: 283 TFLOP/s
+    // prefill_causal_d256_b2_h8_l8192/bf16: 266 TFLOP/s
     row(Phase::Prefill, 2, 256, 64, 64, [4, 1, 1, 2]),
+    // prefill_causal_d512_b1_h8_l4096/bf16: 167 TFLOP/s
     row(Phase::Prefill, 2, 512, 64, 64, [2, 4, 1, 1]),
     row(Phase::Prefill, 2, ANY, 32, 32, [2, 4, 1, 1]),
     row(Phase::Prefill, 2, ANY, 32, 16, [2, 2, 1, 1]),
@@ -76,16 +91,26 @@ pub(super) const CUDA: &[Row] = &[
     row(Phase::Prefill, 4, ANY, 16, 16, [1, 4, 1, 1]),
     row(Phase::Prefill, 4, ANY, 16, 16, [1, 2, 1, 1]), // up to dim 512 in 99 KiB
     // A warp a block: nothing is decoded twice, and no warp waits for another.
+    // decode_int4_d128_b16_h32_kv8_l8192/bf16: 64.2 us
     Row { serves: Serves::Codes, ..row(Phase::Few, 2, 128, 16, 64, [1, 1, 2, 8]) },
+    // decode_int8_d128_b16_h32_kv8_l8192/bf16: 87.7 us
     Row { serves: Serves::Codes, ..row(Phase::Few, 2, 128, 16, 32, [1, 1, 2, 8]) },
     Row { serves: Serves::Codes, ..row(Phase::Few, 2, 128, 16, 32, [1, 1, 2, 4]) },
+    // decode_d64_b16_h32_kv8_l8192/bf16: 68.9 us
     Row { serves: Serves::Stored, ..row(Phase::Few, 2, 64, 16, 128, [1, 4, 2, 2]) },
+    // decode_d128_b1_h32_kv8_l4096/bf16: 10.6 us
+    // decode_d128_b1_h32_kv8_l32768/bf16: 39.8 us
+    // decode_d128_b16_h32_kv8_l8192/bf16: 131.3 us
     row(Phase::Few, 2, 128, 16, 64, [1, 4, 2, 2]),
+    // decode_d256_b1_h16_kv8_l65536/bf16: 137.7 us
     row(Phase::Few, 2, 256, 16, 64, [1, 4, 2, 1]),
     row(Phase::Few, 2, ANY, 16, 32, [1, 4, 2, 1]),
     row(Phase::Few, 2, ANY, 16, 32, [1, 4, 1, 1]),
     Row { serves: Serves::Codes, ..row(Phase::Few, 2, 128, 64, 64, [1, 4, 2, 2]) },
+    // verify_q8_d128_b1_h32_kv8_l4096/bf16: 12.7 us
+    // verify_q8_d128_b1_h32_kv8_l65536/bf16: 74.6 us
     Row { serves: Serves::Stored, ..row(Phase::Few, 2, 128, 32, 64, [1, 4, 2, 2]) },
+    // verify_q16_d128_b16_h32_kv8_l8192/bf16: 157 us
     row(Phase::Few, 2, 128, 64, 64, [4, 1, 2, 2]),
     row(Phase::Few, 2, 256, 64, 32, [4, 2, 2, 1]),
     row(Phase::Few, 2, 512, 64, 32, [4, 2, 1, 1]),
@@ -102,7 +127,7 @@ pub(super) const CUDA: &[Row] = &[
 ];
 
 /// The same for Metal, whose threadgroups have 32 KiB: a tile of queries, one of keys and one of values lie there. f32 with dims
-/// above 256 does not fit.
+/// above 256 does not fit. None of them was measured.
 pub(super) const METAL: &[Row] = &[
     row(Phase::Prefill, 2, 128, 32, 32, [4, 1, 1, 1]),
     row(Phase::Prefill, 2, 256, 16, 16, [2, 2, 1, 1]),
@@ -150,46 +175,92 @@ impl Row {
     }
 }
 
-/// What serves a problem on a GPU whose blocks have so many bytes of shared memory; `holes` tells whether masks leave some; `types` are the element types of the queries,
-/// and of keys and values.
-pub(super) fn choose(
-    shape: &Extents,
-    types: [Elem; 2],
-    (cache, holes): (&Format, bool),
-    table: &[Row],
-    shared_bytes: u32,
-) -> Choice {
-    let dim = shape.head_dim.max(shape.value_dim);
-    let needed = u32::try_from(shape.q_len.max(1).next_power_of_two()).unwrap_or(u32::MAX);
-    let few = shape.q_len <= MAX_VERIFY;
-    let phase = if few { Phase::Few } else { Phase::Prefill };
-    let group = u32::try_from(shape.q_heads / shape.kv_heads).unwrap_or(u32::MAX);
-    let wanted = if few { group.saturating_mul(needed) } else { needed };
-    let served = |row: &&Row| row.phase == phase && row.bytes == types[0].bytes() && dim <= row.max_dim;
-    // A row is the best where as many blocks as it is meant for share a multiprocessor, whose memory is hardly more than a block's.
-    let taken = |row: &Row| row.work.blocks * row.shared_bytes(shape, types, cache);
-    let fits = |row: &&Row| shared_bytes == ALL_FIT || taken(row) <= shared_bytes;
-    let stored = [cache.keys, cache.values].iter().all(|encoding| matches!(encoding, Encoding::Stored));
-    let coded = [cache.keys, cache.values].iter().all(|encoding| matches!(encoding, Encoding::Affine(_)));
-    let one_tensor = !cache.tail && matches!(cache.placement, Placement::Contiguous | Placement::Ring);
-    let codes = coded && one_tensor && !holes && types[0] == types[1];
-    let serves = |row: &&Row| match row.serves {
-        Serves::All => true,
-        Serves::Stored => stored,
-        Serves::Plain => stored && !holes,
-        Serves::Codes => codes,
-    };
-    let rows = || table.iter().filter(served).filter(fits).filter(serves);
-    let most = rows().map(|row| row.rows).max();
-    let row = rows().find(|row| wanted <= row.rows).or(rows().find(|row| Some(row.rows) == most));
-    // Where none fits, the compiler says by how much.
-    let row = row.or(table.iter().rfind(served)).unwrap_or(&table[0]); // every kind has a row for any dims
-    let queries = needed.min(row.rows);
-    let heads = if few { packed_heads(group as usize, queries, row.rows) } else { 1 };
-    let schedule = Schedule { heads, queries, keys: of_pages(row.keys, cache) };
-    let dims = if row.max_dim == ANY { "any dims".to_string() } else { format!("dims up to {}", row.max_dim) };
-    let reason = format!("GPU table row for {dims}, {} rows", row.rows);
-    Choice { schedule, work: Some(row.work), reason }
+/// What decides on the row of a problem.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'p> {
+    pub shape: &'p Extents,
+    /// Element types of the queries, and of keys and values.
+    pub types: [Elem; 2],
+    pub cache: &'p Format,
+    /// Whether masks leave some.
+    pub holes: bool,
+    /// Of a block, or [`ALL_FIT`].
+    pub shared_bytes: u32,
+}
+
+impl Wanted<'_> {
+    fn dim(&self) -> usize {
+        self.shape.head_dim.max(self.shape.value_dim)
+    }
+
+    fn few(&self) -> bool {
+        self.shape.q_len <= MAX_VERIFY
+    }
+
+    /// Query heads of a key/value head.
+    fn group(&self) -> u32 {
+        u32::try_from(self.shape.q_heads / self.shape.kv_heads).unwrap_or(u32::MAX)
+    }
+
+    fn queries(&self) -> u32 {
+        needed(self.shape)
+    }
+
+    /// As many as one tile can use.
+    fn rows(&self) -> u32 {
+        if self.few() { self.group().saturating_mul(self.queries()) } else { self.queries() }
+    }
+
+    /// Whether a row is for such dims and types.
+    fn of(&self, row: &Row) -> bool {
+        let phase = if self.few() { Phase::Few } else { Phase::Prefill };
+        row.phase == phase && row.bytes == self.types[0].bytes() && self.dim() <= row.max_dim
+    }
+
+    /// Whether as many of its blocks as it is meant for share a multiprocessor, whose memory is hardly more than a
+    /// block's: there it is the best.
+    fn fits(&self, row: &Row) -> bool {
+        let taken = || row.work.blocks * row.shared_bytes(self.shape, self.types, self.cache);
+        self.shared_bytes == ALL_FIT || taken() <= self.shared_bytes
+    }
+
+    fn serves(&self, row: &Row) -> bool {
+        let Wanted { cache, holes, types, .. } = *self;
+        let stored = [cache.keys, cache.values].iter().all(|encoding| matches!(encoding, Encoding::Stored));
+        let coded = [cache.keys, cache.values].iter().all(|encoding| matches!(encoding, Encoding::Affine(_)));
+        let one_tensor = !cache.tail && matches!(cache.placement, Placement::Contiguous | Placement::Ring);
+        match row.serves {
+            Serves::All => true,
+            Serves::Stored => stored,
+            Serves::Plain => stored && !holes,
+            Serves::Codes => coded && one_tensor && !holes && types[0] == types[1],
+        }
+    }
+
+    /// The row that serves it.
+    fn row<'t>(&self, table: &'t [Row]) -> &'t Row {
+        let rows = || table.iter().filter(|row| self.of(row) && self.fits(row) && self.serves(row));
+        let most = rows().map(|row| row.rows).max();
+        let row = rows().find(|row| self.rows() <= row.rows).or(rows().find(|row| Some(row.rows) == most));
+        // Where none fits, the compiler says by how much.
+        row.or(table.iter().rfind(|row| self.of(row))).unwrap_or(&table[0]) // every kind has a row for any dims
+    }
+}
+
+/// What serves a problem on a GPU.
+pub(super) fn choose(wanted: &Wanted<'_>, table: &[Row]) -> Choice {
+    wanted.row(table).choice(wanted)
+}
+
+impl Row {
+    fn choice(&self, wanted: &Wanted<'_>) -> Choice {
+        let queries = wanted.queries().min(self.rows);
+        let heads = if wanted.few() { packed_heads(wanted.group() as usize, queries, self.rows) } else { 1 };
+        let schedule = Schedule { heads, queries, keys: of_pages(self.keys, wanted.cache) };
+        let dims = if self.max_dim == ANY { "any dims".to_string() } else { format!("dims up to {}", self.max_dim) };
+        let reason = format!("GPU table row for {dims}, {} rows", self.rows);
+        Choice { schedule, work: Some(self.work), reason }
+    }
 }
 
 /// A tile of keys is whole pages, or a whole part of one where that has more keys.
@@ -210,7 +281,9 @@ mod tests {
 
     fn chosen(elem: Elem, dim: usize, q_len: usize, shared_kib: u32) -> (u32, u32) {
         let shape = Extents { batch: 1, q_heads: 4, kv_heads: 1, q_len, capacity: 4096, head_dim: dim, value_dim: dim };
-        let Choice { schedule, .. } = choose(&shape, [elem; 2], (&Format::DENSE, false), CUDA, shared_kib << 10);
+        let (types, shared_bytes) = ([elem; 2], shared_kib << 10);
+        let wanted = Wanted { shape: &shape, types, cache: &Format::DENSE, holes: false, shared_bytes };
+        let Choice { schedule, .. } = choose(&wanted, CUDA);
         (schedule.rows(), schedule.keys)
     }
 

@@ -84,7 +84,7 @@ pub fn measure(
     }
     let times = Times::of(&rounds).ok_or_else(|| CliError::Failed("a run took no time".to_string()))?;
     let against = others.into_iter().map(|other| other.row(&times)).collect();
-    let check = sampled(case, &own.request, &own.o)?;
+    let check = own.check(case)?;
     let timing = Timing { clock: Clock::Host, times, planned: own.planned.as_secs_f64(), host: None, sets: 1 };
     let mut row = Row::new(kernel, case, &own.plan, features, timing, check);
     row.against = against;
@@ -147,7 +147,7 @@ fn best(answers: &[Answer], ours: &Times) -> Option<(String, Times, Ratio)> {
 }
 
 /// A plan of ours with what it runs on.
-struct Own<'r> {
+pub(super) struct Own<'r> {
     plan: Plan,
     request: Attention<'r>,
     o: Tensor,
@@ -160,7 +160,11 @@ impl<'r> Own<'r> {
         let request = case.request(inputs).map_err(CliError::Refused)?;
         let started = Instant::now();
         let plan = request.plan(device).map_err(CliError::Refused)?;
-        let planned = started.elapsed();
+        Ok(Own { planned: started.elapsed(), ..Own::of(plan, case, request)? })
+    }
+
+    /// A plan for a request of this case.
+    pub fn of(plan: Plan, case: &Case, request: Attention<'r>) -> Result<Own<'r>, CliError> {
         let Extents { batch, q_heads, q_len, value_dim, .. } = case.extents();
         let (dtype, _) = case.elements();
         let o = Tensor::zeros(dtype, &[batch, q_heads, q_len, value_dim])?;
@@ -168,11 +172,11 @@ impl<'r> Own<'r> {
             true => Some(Tensor::zeros(Elem::F32, &[batch, q_heads, q_len])?),
             false => None,
         };
-        Ok(Own { plan, request, o, lse, planned })
+        Ok(Own { plan, request, o, lse, planned: Duration::ZERO })
     }
 
     /// Seconds of each run for about so long, at least one, after one that warms caches and is not counted.
-    fn round(&mut self, long: Duration) -> Result<Vec<f64>, CliError> {
+    pub fn round(&mut self, long: Duration) -> Result<Vec<f64>, CliError> {
         self.counted()?;
         let (mut times, began) = (Vec::new(), Instant::now());
         while times.is_empty() || began.elapsed() < long {
@@ -181,6 +185,11 @@ impl<'r> Own<'r> {
             times.push(started.elapsed().as_secs_f64());
         }
         Ok(times)
+    }
+
+    /// What the last run wrote, held against f64.
+    pub fn check(&self, case: &Case) -> Result<Check, CliError> {
+        sampled(case, &self.request, &self.o)
     }
 
     /// One run: the function whose instructions `bench/instructions` counts, by its name.

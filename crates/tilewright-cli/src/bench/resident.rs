@@ -43,33 +43,79 @@ impl Run<'_> {
     }
 }
 
+/// A plan with what it runs on: each set of inputs in turn.
+pub(super) struct Runs<'r> {
+    device: &'r Device,
+    plan: &'r Plan,
+    inputs: &'r [ResidentInputs],
+    /// As many.
+    runs: Vec<Run<'r>>,
+    short: bool,
+}
+
 /// One row of the table. The check is against f64 on rows from the beginning, the middle and the end.
 pub(super) fn measure(device: &Device, kernel: &'static str, case: &Case, long: Duration) -> Result<Row, CliError> {
-    let sets = sets(case);
-    let inputs = (0..sets).map(|set| ResidentInputs::new(case, device, set)).collect::<Result<Vec<_>, _>>();
-    let inputs = inputs.map_err(CliError::Refused)?;
-    let requests = inputs.iter().map(ResidentInputs::request).collect::<Result<Vec<_>, _>>();
-    let requests = requests.map_err(CliError::Refused)?;
-    let features = requests[0].features().to_string(); // there is at least one set
+    let inputs = inputs(device, case)?;
+    let request = inputs[0].request().map_err(CliError::Refused)?; // there is at least one set
+    let features = request.features().to_string();
     let started = Instant::now();
-    let plan = requests[0].plan(device).map_err(CliError::Refused)?;
+    let plan = request.plan(device).map_err(CliError::Refused)?;
     let planned = started.elapsed();
-    let shape = case.extents();
-    let mut runs =
-        requests.into_iter().map(|request| run(device, &plan, request, &shape)).collect::<Result<Vec<_>, _>>()?;
-
-    for run in &mut runs {
-        run.wait(&plan).map_err(failed)?; // the first run compiles for other alignments, if any, and copies the lengths
-    }
-    let (clock, times, host) = match device.stream() {
-        Ok(stream) if shape.q_len <= SHORT => graph(&plan, stream, &mut runs, long)?,
-        Ok(stream) => events(&plan, stream, &mut runs, long)?,
-        Err(_) => (Clock::Host, host(&plan, &mut runs, long)?, None),
-    };
-    let check = check(&inputs[0], &runs[0])?;
+    let mut runs = Runs::new(device, &plan, case, &inputs)?;
+    let (clock, times) = runs.times(long)?;
+    let host = runs.relaunch()?;
+    let check = runs.check()?;
     let times = Times::of(&[times]).ok_or_else(|| failed("a run took no time"))?;
-    let timing = Timing { clock, times, planned: planned.as_secs_f64(), host, sets };
+    let timing = Timing { clock, times, planned: planned.as_secs_f64(), host, sets: inputs.len() };
     Ok(Row::new(kernel, case, &plan, features, timing, check))
+}
+
+/// Sets of inputs that are run in turn, at least one.
+pub(super) fn inputs(device: &Device, case: &Case) -> Result<Vec<ResidentInputs>, CliError> {
+    let inputs = (0..sets(case)).map(|set| ResidentInputs::new(case, device, set)).collect::<Result<Vec<_>, _>>();
+    inputs.map_err(CliError::Refused)
+}
+
+impl<'r> Runs<'r> {
+    /// Each run has run once.
+    pub fn new(
+        device: &'r Device,
+        plan: &'r Plan,
+        case: &Case,
+        inputs: &'r [ResidentInputs],
+    ) -> Result<Runs<'r>, CliError> {
+        let shape = case.extents();
+        let each = |inputs: &'r ResidentInputs| {
+            let mut run = run(device, plan, inputs.request().map_err(CliError::Refused)?, &shape)?;
+            // The first run compiles for other alignments, if any, and copies the lengths.
+            run.wait(plan).map_err(failed)?;
+            Ok(run)
+        };
+        let runs = inputs.iter().map(each).collect::<Result<Vec<_>, CliError>>()?;
+        Ok(Runs { device, plan, inputs, runs, short: shape.q_len <= SHORT })
+    }
+
+    /// Seconds of runs for about so long, and the clock.
+    pub fn times(&mut self, long: Duration) -> Result<(Clock, Vec<f64>), CliError> {
+        let (plan, runs) = (self.plan, &mut self.runs);
+        match self.device.stream() {
+            Ok(stream) if self.short => Ok((Clock::Graph, graph(plan, stream, runs, long)?)),
+            Ok(stream) => Ok((Clock::Events, events(plan, stream, runs, long)?)),
+            Err(_) => Ok((Clock::Host, host(plan, runs, long)?)),
+        }
+    }
+
+    /// Seconds of the host to put a run on a stream; `None` on a device without streams.
+    fn relaunch(&mut self) -> Result<Option<f64>, CliError> {
+        let rounds = if self.short { ROUNDS } else { 1 };
+        let stream = self.device.stream().ok();
+        stream.map(|stream| relaunch(self.plan, stream, &mut self.runs, rounds)).transpose()
+    }
+
+    /// The samples of the first set, held against f64.
+    pub fn check(&self) -> Result<Check, CliError> {
+        check(&self.inputs[0], &self.runs[0])
+    }
 }
 
 /// How many sets of inputs are run in turn.
@@ -86,10 +132,8 @@ fn run<'r>(device: &Device, plan: &Plan, request: Attention<'r>, shape: &Extents
     Ok(Run { request, o, lse, workspace: plan.workspace().map_err(failed)? })
 }
 
-type Timed = (Clock, Vec<f64>, Option<f64>);
-
 /// Between events around each run.
-fn events(plan: &Plan, stream: &Stream, runs: &mut [Run<'_>], long: Duration) -> Result<Timed, CliError> {
+fn events(plan: &Plan, stream: &Stream, runs: &mut [Run<'_>], long: Duration) -> Result<Vec<f64>, CliError> {
     const TOGETHER: usize = 5;
     let (mut times, started) = (Vec::new(), Instant::now());
     let mut uncounted = 1;
@@ -106,12 +150,11 @@ fn events(plan: &Plan, stream: &Stream, runs: &mut [Run<'_>], long: Duration) ->
             (uncounted, times) = (uncounted - 1, Vec::new()); // clocks and caches were cold
         }
     }
-    let host = relaunch(plan, stream, runs, 1)?;
-    Ok((Clock::Events, times, Some(host)))
+    Ok(times)
 }
 
 /// Inside a recorded graph with the runs in turn; each time is the mean of one launch of the graph.
-fn graph(plan: &Plan, stream: &Stream, runs: &mut [Run<'_>], long: Duration) -> Result<Timed, CliError> {
+fn graph(plan: &Plan, stream: &Stream, runs: &mut [Run<'_>], long: Duration) -> Result<Vec<f64>, CliError> {
     let recorded = RECORDED.next_multiple_of(runs.len());
     let graph = stream.capture(|stream| -> Result<(), AttentionError> {
         (0..recorded).try_for_each(|round| runs[round % runs.len()].put(plan, stream))
@@ -130,8 +173,7 @@ fn graph(plan: &Plan, stream: &Stream, runs: &mut [Run<'_>], long: Duration) -> 
     while times.len() < 5 || started.elapsed() < long {
         times.push(once()?);
     }
-    let host = relaunch(plan, stream, runs, ROUNDS)?;
-    Ok((Clock::Graph, times, Some(host)))
+    Ok(times)
 }
 
 /// The host's time to put one run on a stream, without waiting for it: the median of rounds.
