@@ -9,12 +9,12 @@ use tilewright::attention::cases::{Case, ResidentInputs};
 use tilewright::attention::reference::{self, Bound};
 use tilewright::attention::{Extents, Workspace};
 use tilewright::prelude::{Attention, AttentionError, Device, DeviceTensor, Elem, Plan};
-use tilewright::runtime::cuda::Stream;
+use tilewright::runtime::Stream;
 
 /// Several sets of inputs in turn reach this many bytes, so that none is found in a cache of the device.
 const PAST_CACHES: u64 = 256 << 20;
 const MOST_SETS: u64 = 16;
-/// Up to so many queries a run is short beside a launch, and is timed inside a recorded graph.
+/// Up to so many queries a run is short beside a launch, and is timed inside a recorded graph where the device records.
 const SHORT: usize = 64;
 /// Runs of a graph, at least.
 const RECORDED: usize = 20;
@@ -62,7 +62,7 @@ pub(super) fn measure(device: &Device, kernel: &'static str, case: &Case, long: 
         run.wait(&plan).map_err(failed)?; // the first run compiles for other alignments, if any, and copies the lengths
     }
     let (clock, times, host) = match device.stream() {
-        Ok(stream) if shape.q_len <= SHORT => graph(&plan, stream, &mut runs, long)?,
+        Ok(stream) if shape.q_len <= SHORT && stream.can_record() => graph(&plan, stream, &mut runs, long)?,
         Ok(stream) => events(&plan, stream, &mut runs, long)?,
         Err(_) => (Clock::Host, host(&plan, &mut runs, long)?, None),
     };
