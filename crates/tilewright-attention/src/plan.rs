@@ -13,7 +13,7 @@ use crate::workspace::{Order, Ready, Workspace};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use tilewright_ir::Schedule;
-use tilewright_runtime::cuda::Stream;
+use tilewright_runtime::Stream;
 use tilewright_runtime::{Device, Grid, Pipeline, TensorView, TensorViewMut};
 
 /// Compiled kernels with their schedule, for any tensors of the planned shapes; strides, lengths, positions, the scale and

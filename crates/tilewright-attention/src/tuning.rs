@@ -283,7 +283,7 @@ mod tests {
     fn the_planner_leaves_no_share_without_keys() {
         let mut compared = 0;
         for (kind, threads) in [(DeviceKind::Cpu, 2), (DeviceKind::Cpu, 7), (DeviceKind::Cuda, 132)] {
-            let device = DeviceInfo { kind, name: "made up", threads, isa: "none", gpu: None };
+            let device = DeviceInfo { kind, name: "made up", threads, isa: "none", gpu: None, metal: None };
             for capacity in (0..2000).step_by(77).chain([32768, 131072, 131073]) {
                 for (batch, keys) in [(1, 64), (3, 64), (1, 256), (16, 48)] {
                     let [head_dim, value_dim] = [128; 2];

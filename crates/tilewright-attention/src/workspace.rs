@@ -5,7 +5,7 @@ use crate::error::AttentionError;
 use crate::feature::{Features, Input, InputValue};
 use std::fmt;
 use tilewright_ir::Elem;
-use tilewright_runtime::cuda::Stream;
+use tilewright_runtime::Stream;
 use tilewright_runtime::{Device, DeviceKind, DeviceTensor, TensorError, TensorView, TensorViewMut};
 
 /// Memory of a device for the runs of plans: what the passes hand on, the lengths and positions of the batch entries, ring

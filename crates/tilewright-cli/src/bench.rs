@@ -44,7 +44,7 @@ use tilewright::runtime::{DeviceKind, cpu::Isa};
 pub struct Args {
     /// Only cases whose kernel or name holds one of these texts.
     filters: Vec<String>,
-    /// Where to run: cpu, cuda (cuda:1 for the second GPU), metal (not in this version) or interp (slow, in f64).
+    /// Where to run: cpu, cuda (cuda:1 for the second GPU), metal (not tried on Apple hardware yet) or interp (slow, in f64).
     #[arg(long, default_value = "cpu")]
     device: DeviceName,
     /// Threads of the cpu device [default: one a core].
@@ -208,8 +208,8 @@ pub fn run(args: &Args, library: &Library) -> Result<(), CliError> {
 /// Whether a device has cases of its own, in its memory.
 pub(crate) fn on_gpu(device: DeviceName) -> bool {
     match device {
-        DeviceName::Cpu | DeviceName::Interp | DeviceName::Metal => false,
-        DeviceName::Cuda(_) => true,
+        DeviceName::Cpu | DeviceName::Interp => false,
+        DeviceName::Cuda(_) | DeviceName::Metal => true,
     }
 }
 

@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 use tilewright::prelude::Device;
 use tilewright::runtime::cuda::{self, GpuInfo};
+use tilewright::runtime::metal::MetalInfo;
 
 /// What `--device` takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,7 +16,7 @@ pub enum DeviceName {
     Cpu,
     /// The NVIDIA GPU of this number, from 0.
     Cuda(usize),
-    /// An Apple GPU; not in this version.
+    /// The system's Apple GPU.
     Metal,
     /// The reference interpreter: slow, in f64.
     Interp,
@@ -63,7 +64,7 @@ impl DeviceName {
             DeviceName::Cpu => Ok(Device::cpu()),
             DeviceName::Interp => Ok(Device::interp()),
             DeviceName::Cuda(number) => Device::cuda(number).map_err(|error| absent(error.to_string())),
-            DeviceName::Metal => Err(absent("this version of tile does not run on Apple GPUs".to_string())),
+            DeviceName::Metal => Device::metal().map_err(|error| absent(error.to_string())),
         }
     }
 }
@@ -98,9 +99,17 @@ struct Row {
     reason: Option<String>,
 }
 
-/// What the driver and the compiler say of a GPU.
+/// What the system says of a GPU.
 #[derive(Serialize)]
-struct Gpu {
+#[serde(untagged)]
+enum Gpu {
+    Cuda(CudaGpu),
+    Metal(MetalGpu),
+}
+
+/// What the driver and the compiler say of an NVIDIA GPU.
+#[derive(Serialize)]
+struct CudaGpu {
     model: String,
     compute_capability: String,
     multiprocessors: usize,
@@ -112,29 +121,54 @@ struct Gpu {
     nvrtc: Option<String>,
 }
 
+/// What Metal says of an Apple GPU.
+#[derive(Serialize)]
+struct MetalGpu {
+    model: String,
+    family: &'static str,
+    /// That tensors can take.
+    memory_bytes: u64,
+    note: &'static str,
+}
+
+/// So that nobody takes the device for one that was measured.
+const UNTRIED: &str = "this device has not been tried on Apple hardware yet";
+
 impl Gpu {
     fn of(info: &GpuInfo) -> Gpu {
         let version = |(major, minor): (u32, u32)| format!("{major}.{minor}");
-        Gpu {
+        Gpu::Cuda(CudaGpu {
             model: info.model.clone(),
             compute_capability: version((info.compute / 10, info.compute % 10)),
             multiprocessors: info.multiprocessors,
             memory_bytes: info.memory_bytes,
             driver: version(info.driver),
             nvrtc: cuda::nvrtc_version().ok().map(version),
-        }
+        })
+    }
+
+    fn of_metal(info: &MetalInfo) -> Gpu {
+        let MetalInfo { family, memory_bytes, .. } = *info;
+        Gpu::Metal(MetalGpu { model: info.model.clone(), family, memory_bytes, note: UNTRIED })
     }
 }
 
 impl fmt::Display for Gpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Gpu { model, compute_capability, multiprocessors, memory_bytes, driver, nvrtc } = self;
-        let gib = *memory_bytes as f64 / (1u64 << 30) as f64;
-        write!(
-            f,
-            "{model}, compute capability {compute_capability}, {multiprocessors} multiprocessors, {gib:.0} GiB, "
-        )?;
-        write!(f, "driver for CUDA {driver}, NVRTC {}", nvrtc.as_deref().unwrap_or("absent"))
+        let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
+        match self {
+            Gpu::Cuda(CudaGpu { model, compute_capability, multiprocessors, memory_bytes, driver, nvrtc }) => {
+                let gib = gib(*memory_bytes);
+                write!(
+                    f,
+                    "{model}, compute capability {compute_capability}, {multiprocessors} multiprocessors, {gib:.0} GiB, "
+                )?;
+                write!(f, "driver for CUDA {driver}, NVRTC {}", nvrtc.as_deref().unwrap_or("absent"))
+            }
+            Gpu::Metal(MetalGpu { model, family, memory_bytes, note }) => {
+                write!(f, "{model}, family {family}, {:.0} GiB; {note}", gib(*memory_bytes))
+            }
+        }
     }
 }
 
@@ -179,6 +213,7 @@ fn row(name: DeviceName) -> Row {
     match name.open() {
         Ok(device) => {
             let info = device.info();
+            let gpu = gpu.or_else(|| info.metal.as_deref().map(Gpu::of_metal));
             let threads = gpu.is_none().then_some(info.threads);
             Row { present: true, threads, instructions: Some(info.isa), gpu, ..empty }
         }
@@ -190,6 +225,19 @@ fn row(name: DeviceName) -> Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_apple_gpu_is_described_and_marked_as_untried() {
+        let info = MetalInfo {
+            model: "Apple M3 Pro".into(),
+            family: "Apple 9",
+            memory_bytes: 27 << 30,
+            buffer_bytes: 20 << 30,
+            shared_bytes: 32 << 10,
+        };
+        let expected = format!("Apple M3 Pro, family Apple 9, 27 GiB; {UNTRIED}");
+        assert_eq!(Gpu::of_metal(&info).to_string(), expected);
+    }
 
     #[test]
     fn a_device_is_read_as_it_is_written() {

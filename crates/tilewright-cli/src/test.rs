@@ -19,7 +19,7 @@ pub struct Args {
     /// Of these cases only so many, as varied as they are; always the same ones.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Only on this device: cpu, cuda (cuda:1 for the second GPU), metal (not in this version) or interp.
+    /// Only on this device: cpu, cuda (cuda:1 for the second GPU), metal (not tried on Apple hardware yet) or interp.
     #[arg(long)]
     device: Option<DeviceName>,
     /// Name the cases and run none.

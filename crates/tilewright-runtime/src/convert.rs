@@ -14,7 +14,7 @@ impl TensorView<'_> {
     pub fn to_f64(&self) -> Result<Vec<f64>, TensorError> {
         Ok(match self.memory {
             Memory::Host(bytes) => decode_all(&self.layout, bytes),
-            Memory::Cuda(window) => decode_all(&self.layout, &window.download(self.layout.span_bytes())?),
+            Memory::Gpu(window) => decode_all(&self.layout, &window.download(self.layout.span_bytes())?),
         })
     }
 
@@ -41,7 +41,7 @@ impl TensorView<'_> {
         };
         match self.memory {
             Memory::Host(bytes) => gather(bytes),
-            Memory::Cuda(window) => gather(&window.download(self.layout.span_bytes())?),
+            Memory::Gpu(window) => gather(&window.download(self.layout.span_bytes())?),
         }
         Ok(tensor)
     }
@@ -64,7 +64,7 @@ impl TensorViewMut<'_> {
     pub fn copy_from_f64(&mut self, values: &[f64]) -> Result<(), TensorError> {
         match &mut self.memory {
             MemoryMut::Host(bytes) => encode_all(&self.layout, values, bytes),
-            MemoryMut::Cuda(window) => {
+            MemoryMut::Gpu(window) => {
                 let mut bytes = window.download(self.layout.span_bytes())?; // what lies between the elements stays
                 encode_all(&self.layout, values, &mut bytes);
                 window.upload(&bytes)?;

@@ -1,17 +1,20 @@
 //! The one way from a kernel to its results, whatever the device.
 
+use crate::check::{check_args, check_host_memory};
 use crate::cpu::{CpuDevice, CpuPipeline, Isa};
 use crate::cuda::cudarc::driver::CudaStream;
-use crate::cuda::{CudaDevice, CudaPipeline, GpuInfo, Resources, Stream, Wait};
-use crate::error::{DeviceError, LaunchError, OutOfReach};
+use crate::cuda::{CudaDevice, CudaPipeline, GpuInfo, Resources};
+use crate::error::{DeviceError, LaunchError};
 use crate::external::{ExternalDevice, ExternalPipeline};
+use crate::gpu::{Of, Stream, Wait};
 use crate::interp;
-use crate::tensor::{Layout, TensorView, TensorViewMut};
+use crate::metal::{MetalDevice, MetalInfo, MetalPipeline};
+use crate::tensor::{TensorView, TensorViewMut};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tilewright_compile::cpu::Stats;
+use tilewright_ir::Kernel;
 use tilewright_ir::site::Sites;
-use tilewright_ir::{Access, Kernel, Type};
 
 /// How many tile programs run along each axis.
 pub type Grid = [u32; 3];
@@ -34,15 +37,18 @@ pub enum DeviceKind {
 pub struct DeviceInfo {
     /// Which kind.
     pub kind: DeviceKind,
-    /// `cpu`, `interp` or `cuda`, or the name of an external device.
+    /// `cpu`, `interp`, `cuda` or `metal`, or the name of an external device.
     pub name: &'static str,
-    /// What runs tile programs side by side: threads, or the multiprocessors of a GPU.
+    /// What runs tile programs side by side: threads, or the multiprocessors of a GPU. Metal does not say how many an Apple GPU
+    /// has: 10 are assumed.
     pub threads: usize,
     /// The vector instructions in use: `avx512`, `avx2`, `neon` or `portable`; `f64` for the interpreter; the architecture of a
-    /// GPU, such as `sm_90a`.
+    /// GPU, such as `sm_90a` or `Apple 9`.
     pub isa: &'static str,
-    /// More of a GPU; `None` for others.
+    /// More of an NVIDIA GPU; `None` for others.
     pub gpu: Option<Arc<GpuInfo>>,
+    /// More of an Apple GPU; `None` for others.
+    pub metal: Option<Arc<MetalInfo>>,
 }
 
 /// Something that runs kernels. Cheap to clone; clones share the pipeline cache.
@@ -51,6 +57,8 @@ pub struct Device(Arc<Shared>);
 
 struct Shared {
     backend: Backend,
+    /// The stream that launches use; `None` for a device that is no GPU.
+    home: Option<Stream>,
     pipelines: Mutex<HashMap<String, Pipeline>>,
     /// The same pipelines by what they were specialised from, so that a known one is found without tracing its kernel.
     specialised: Mutex<HashMap<String, Pipeline>>,
@@ -60,6 +68,7 @@ pub(crate) enum Backend {
     Cpu(CpuDevice),
     Interp,
     Cuda(CudaDevice),
+    Metal(MetalDevice),
     External(Arc<dyn ExternalDevice>),
 }
 
@@ -78,6 +87,7 @@ enum Code {
     Cpu(CpuPipeline),
     Interp,
     Cuda(CudaPipeline),
+    Metal(MetalPipeline),
     External(Box<dyn ExternalPipeline>),
 }
 
@@ -137,6 +147,14 @@ impl Device {
         Ok(Device::new(Backend::Cuda(CudaDevice::of_caller(stream)?)))
     }
 
+    /// The system's default Apple GPU, on a command queue of its own. **It has not run on Apple hardware yet.**
+    ///
+    /// # Errors
+    /// [`DeviceError::Metal`] on any system but Apple's, and where the GPU or the system is too old; each says what to do.
+    pub fn metal() -> Result<Device, DeviceError> {
+        Ok(Device::new(Backend::Metal(MetalDevice::open()?)))
+    }
+
     /// A device that another crate makes: what runs rendered kernels in tests, and backends that are not here yet.
     pub fn external(device: Arc<dyn ExternalDevice>) -> Device {
         Device::new(Backend::External(device))
@@ -147,18 +165,30 @@ impl Device {
     }
 
     fn new(backend: Backend) -> Device {
-        Device(Arc::new(Shared { backend, pipelines: Mutex::default(), specialised: Mutex::default() }))
+        let home = match &backend {
+            Backend::Cpu(_) | Backend::Interp | Backend::External(_) => None,
+            Backend::Cuda(cuda) => Some(Stream(Of::Cuda(cuda.home().clone()))),
+            Backend::Metal(metal) => Some(Stream(Of::Metal(metal.home().clone()))),
+        };
+        Device(Arc::new(Shared { backend, home, pipelines: Mutex::default(), specialised: Mutex::default() }))
     }
 
     /// What it is.
     pub fn info(&self) -> DeviceInfo {
-        let (kind, name, threads, gpu) = match &self.0.backend {
-            Backend::Cpu(cpu) => (DeviceKind::Cpu, "cpu", cpu.threads(), None),
-            Backend::Interp => (DeviceKind::Interp, "interp", 1, None),
-            Backend::Cuda(cuda) => (DeviceKind::Cuda, "cuda", cuda.info().multiprocessors, Some(cuda.info().clone())),
-            Backend::External(device) => (device.kind(), device.name(), 1, None),
-        };
-        DeviceInfo { kind, name, threads, isa: self.isa(), gpu }
+        let of = |kind, name, threads| DeviceInfo { kind, name, threads, isa: self.isa(), gpu: None, metal: None };
+        match &self.0.backend {
+            Backend::Cpu(cpu) => of(DeviceKind::Cpu, "cpu", cpu.threads()),
+            Backend::Interp => of(DeviceKind::Interp, "interp", 1),
+            Backend::Cuda(cuda) => {
+                let info = cuda.info();
+                DeviceInfo { gpu: Some(info.clone()), ..of(DeviceKind::Cuda, "cuda", info.multiprocessors) }
+            }
+            Backend::Metal(metal) => {
+                let info = metal.info();
+                DeviceInfo { metal: Some(info.clone()), ..of(DeviceKind::Metal, "metal", MetalInfo::ASSUMED_CORES) }
+            }
+            Backend::External(device) => of(device.kind(), device.name(), 1),
+        }
     }
 
     fn isa(&self) -> &'static str {
@@ -166,6 +196,7 @@ impl Device {
             Backend::Cpu(cpu) => cpu.isa().name(),
             Backend::Interp => "f64",
             Backend::Cuda(cuda) => cuda.arch(),
+            Backend::Metal(metal) => metal.info().family,
             Backend::External(device) => device.name(),
         }
     }
@@ -175,12 +206,11 @@ impl Device {
     /// # Errors
     /// [`DeviceError::Without`] on a device that is no GPU: there, a launch is done when it returns.
     pub fn stream(&self) -> Result<&Stream, DeviceError> {
-        match &self.0.backend {
-            Backend::Cuda(cuda) => Ok(cuda.home()),
-            Backend::Cpu(_) | Backend::Interp | Backend::External(_) => {
-                Err(DeviceError::Without { device: self.info().name, what: "streams" })
-            }
-        }
+        self.0.home.as_ref().ok_or_else(|| self.without_streams())
+    }
+
+    fn without_streams(&self) -> DeviceError {
+        DeviceError::Without { device: self.info().name, what: "streams" }
     }
 
     /// The pipeline of a kernel: compiled once for each content, then found again.
@@ -199,6 +229,7 @@ impl Device {
             Backend::Cpu(cpu) => Code::Cpu(cpu.compile(&kernel)?),
             Backend::Interp => Code::Interp,
             Backend::Cuda(cuda) => Code::Cuda(CudaPipeline::new(cuda, &kernel)?),
+            Backend::Metal(metal) => Code::Metal(MetalPipeline::new(metal, &kernel)?),
             Backend::External(device) => Code::External(device.compile(&kernel)?),
         };
         let pipeline = Pipeline(Arc::new(Compiled { kernel, isa: self.isa(), code }));
@@ -245,6 +276,9 @@ impl Device {
                 interp::launch(kernel, grid, args)
             }
             (Backend::Cuda(cuda), Code::Cuda(code)) => cuda.launch(code, kernel, cuda.home(), grid, args, Wait::Yes),
+            (Backend::Metal(metal), Code::Metal(code)) => {
+                metal.launch(code, kernel, metal.home(), grid, args, Wait::Yes)
+            }
             (Backend::External(_), Code::External(code)) => {
                 check_host_memory(kernel, args)?;
                 code.launch(grid, args)
@@ -268,13 +302,21 @@ impl Device {
         args: &mut [Arg<'_>],
     ) -> Result<(), LaunchError> {
         let kernel = self.check(pipeline, grid, args)?;
-        match (&self.0.backend, &pipeline.0.code) {
-            (Backend::Cuda(cuda), Code::Cuda(code)) => cuda.launch(code, kernel, stream, grid, args, Wait::No),
-            (Backend::Cuda(_), _) => Err(LaunchError::ForeignPipeline { kernel: kernel.name.to_string() }),
-            (Backend::Cpu(_) | Backend::Interp | Backend::External(_), _) => {
-                let error = DeviceError::Without { device: self.info().name, what: "streams" };
-                Err(LaunchError::Device { kernel: kernel.name.to_string(), error })
+        let refused = |error| Err(LaunchError::Device { kernel: kernel.name.to_string(), error });
+        match (&self.0.backend, &pipeline.0.code, &stream.0) {
+            (Backend::Cuda(cuda), Code::Cuda(code), Of::Cuda(stream)) => {
+                cuda.launch(code, kernel, stream, grid, args, Wait::No)
             }
+            (Backend::Metal(metal), Code::Metal(code), Of::Metal(stream)) => {
+                metal.launch(code, kernel, stream, grid, args, Wait::No)
+            }
+            (Backend::Cuda(_), Code::Cuda(_), Of::Metal(_)) | (Backend::Metal(_), Code::Metal(_), Of::Cuda(_)) => {
+                refused(stream.foreign())
+            }
+            (Backend::Cuda(_) | Backend::Metal(_), _, _) => {
+                Err(LaunchError::ForeignPipeline { kernel: kernel.name.to_string() })
+            }
+            (Backend::Cpu(_) | Backend::Interp | Backend::External(_), _, _) => refused(self.without_streams()),
         }
     }
 
@@ -303,12 +345,13 @@ impl Pipeline {
         &self.0.kernel
     }
 
-    /// What the device runs, as text: the vector program of the CPU, the IR for the interpreter, CUDA C++ for a GPU.
+    /// What the device runs, as text: the vector program of the CPU, the IR for the interpreter, CUDA C++ or Metal for a GPU.
     pub fn listing(&self) -> String {
         match &self.0.code {
             Code::Cpu(code) => code.program().to_string(),
             Code::Interp => self.0.kernel.to_string(),
             Code::Cuda(code) => code.source().text.clone(),
+            Code::Metal(code) => code.source().text.clone(),
             Code::External(code) => code.listing(),
         }
     }
@@ -317,7 +360,7 @@ impl Pipeline {
     pub fn stats(&self) -> Option<Stats> {
         match &self.0.code {
             Code::Cpu(code) => Some(code.program().stats),
-            Code::Interp | Code::Cuda(_) | Code::External(_) => None,
+            Code::Interp | Code::Cuda(_) | Code::Metal(_) | Code::External(_) => None,
         }
     }
 
@@ -326,61 +369,17 @@ impl Pipeline {
         match &self.0.code {
             Code::Cuda(code) => Some(code.resources()),
             Code::External(code) => code.resources(),
-            Code::Cpu(_) | Code::Interp => None,
+            Code::Cpu(_) | Code::Interp | Code::Metal(_) => None,
         }
     }
 
-    /// Bytes of working memory of one tile program: dynamic shared memory on a GPU, 0 for the interpreter and external devices.
+    /// Bytes of working memory of one tile program: shared (threadgroup) memory on a GPU, 0 for the interpreter and external devices.
     pub fn scratch_bytes(&self) -> usize {
         match &self.0.code {
             Code::Cpu(code) => code.scratch_bytes(),
             Code::Interp | Code::External(_) => 0,
             Code::Cuda(code) => code.source().shared_bytes as usize,
+            Code::Metal(code) => code.source().shared_bytes as usize,
         }
     }
-}
-
-fn check_args(kernel: &Kernel, args: &[Arg<'_>]) -> Result<(), LaunchError> {
-    let name = || kernel.name.to_string();
-    if args.len() != kernel.params.len() {
-        return Err(LaunchError::ArgumentCount { kernel: name(), wanted: kernel.params.len(), got: args.len() });
-    }
-    for (param, arg) in kernel.params.iter().zip(args) {
-        let ty = kernel.ty(param.value);
-        let fits = |layout: &Layout| matches!(ty, Type::View { elem, rank } if elem == layout.elem && rank as usize == layout.rank());
-        let good = match arg {
-            Arg::Read(t) => param.access == Access::Read && fits(&t.layout),
-            Arg::Write(t) => param.access == Access::Write && fits(&t.layout),
-            Arg::Scalar(_) => ty.is_scalar(),
-        };
-        if !good {
-            let wanted = match param.access {
-                Access::Read => ty.to_string(),
-                Access::Write => format!("an output {ty}"),
-            };
-            let got = match arg {
-                Arg::Read(t) => format!("{t:?}"),
-                Arg::Write(t) => format!("an output {t:?}"),
-                Arg::Scalar(x) => format!("the number {x}"),
-            };
-            return Err(LaunchError::Argument { kernel: name(), param: param.name.to_string(), wanted, got });
-        }
-    }
-    Ok(())
-}
-
-/// Refuses tensors in memory of a GPU.
-fn check_host_memory(kernel: &Kernel, args: &[Arg<'_>]) -> Result<(), LaunchError> {
-    for (param, arg) in kernel.params.iter().zip(args) {
-        let on_host = match arg {
-            Arg::Read(t) => t.host_bytes().is_some(),
-            Arg::Write(t) => t.as_read().host_bytes().is_some(),
-            Arg::Scalar(_) => true,
-        };
-        if !on_host {
-            let (kernel, param) = (kernel.name.to_string(), param.name.to_string());
-            return Err(LaunchError::Memory { kernel, param, memory: OutOfReach::Gpu });
-        }
-    }
-    Ok(())
 }

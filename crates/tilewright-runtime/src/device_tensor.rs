@@ -1,18 +1,18 @@
 //! Tensors that a device owns.
 
-use crate::cuda::{Buffer, Stream};
+use crate::cuda;
 use crate::device::{Backend, Device};
 use crate::error::{DeviceError, TensorError};
+use crate::gpu::{Buffer, Stream};
 use crate::tensor::{Layout, Memory, MemoryMut, Tensor, TensorView, TensorViewMut};
 use std::any::Any;
-use std::sync::Arc;
 use tilewright_ir::Elem;
 
 /// A contiguous tensor in memory of a device, made by [`Device::upload`] and [`Device::zeros`]. Launches of that device use it
 /// where it lies. On the cpu and the interpreter that is memory of the host.
 ///
 /// A GPU works behind the host: what a launch that did not wait writes is there for launches on the same stream after it, and
-/// for [`download`](Self::download). Between streams, [`Stream::wait`](crate::cuda::Stream::wait) orders. The memory is given
+/// for [`download`](Self::download). Between streams, [`Stream::wait`](Stream::wait) orders. The memory is given
 /// back when all that uses it is done; dropping a tensor does not wait.
 pub struct DeviceTensor {
     layout: Layout,
@@ -21,7 +21,7 @@ pub struct DeviceTensor {
 
 enum Place {
     Host(Tensor),
-    Cuda(Arc<Buffer>),
+    Gpu(Buffer),
 }
 
 impl Device {
@@ -31,16 +31,15 @@ impl Device {
     /// [`TensorError::Device`] when the device gives no memory or the copy fails.
     pub fn upload(&self, tensor: TensorView<'_>) -> Result<DeviceTensor, TensorError> {
         let copy = tensor.to_tensor()?;
-        Ok(match self.backend() {
-            Backend::Cpu(_) | Backend::Interp | Backend::External(_) => {
-                DeviceTensor { layout: copy.view().layout, place: Place::Host(copy) }
-            }
-            Backend::Cuda(cuda) => {
-                let buffer = Buffer::new(cuda.home(), copy.as_bytes().len())?;
+        let layout = copy.view().layout;
+        let place = match self.allocate(copy.as_bytes().len())? {
+            None => Place::Host(copy),
+            Some(buffer) => {
                 buffer.window().upload(copy.as_bytes())?;
-                DeviceTensor { layout: copy.view().layout, place: Place::Cuda(buffer) }
+                Place::Gpu(buffer)
             }
-        })
+        };
+        Ok(DeviceTensor { layout, place })
     }
 
     /// A tensor of zeros in memory of this device. Waits until it is cleared.
@@ -49,15 +48,23 @@ impl Device {
     /// A shape that no tensor can have; [`TensorError::Device`] when the device gives no memory.
     pub fn zeros(&self, elem: Elem, shape: &[usize]) -> Result<DeviceTensor, TensorError> {
         let layout = Layout::contiguous(elem, shape)?;
-        let place = match self.backend() {
-            Backend::Cpu(_) | Backend::Interp | Backend::External(_) => Place::Host(Tensor::zeros(elem, shape)?),
-            Backend::Cuda(cuda) => {
-                let buffer = Buffer::new(cuda.home(), layout.span_bytes())?;
+        let place = match self.allocate(layout.span_bytes())? {
+            None => Place::Host(Tensor::zeros(elem, shape)?),
+            Some(buffer) => {
                 buffer.window().clear()?;
-                Place::Cuda(buffer)
+                Place::Gpu(buffer)
             }
         };
         Ok(DeviceTensor { layout, place })
+    }
+
+    /// Memory of the GPU, of undefined content; `None` where the device uses that of the host.
+    fn allocate(&self, bytes: usize) -> Result<Option<Buffer>, DeviceError> {
+        Ok(match self.backend() {
+            Backend::Cpu(_) | Backend::Interp | Backend::External(_) => None,
+            Backend::Cuda(cuda) => Some(Buffer::Cuda(cuda::Buffer::new(cuda.home(), bytes)?)),
+            Backend::Metal(metal) => Some(Buffer::Metal(metal.allocate(bytes)?)),
+        })
     }
 
     /// A contiguous tensor over GPU memory that somebody else allocated, for example a candle tensor; `owner` is held for as
@@ -69,7 +76,7 @@ impl Device {
     /// that launches here are given, and nobody writes them while a launch reads them.
     ///
     /// # Errors
-    /// A shape that no tensor can have, an address that is not aligned, and a device that is no GPU.
+    /// A shape that no tensor can have, an address that is not aligned, and a device that is no NVIDIA GPU.
     pub unsafe fn borrow_gpu_memory(
         &self,
         elem: Elem,
@@ -82,13 +89,13 @@ impl Device {
             return Err(TensorError::Alignment { elem });
         }
         match self.backend() {
-            Backend::Cpu(_) | Backend::Interp | Backend::External(_) => {
-                Err(DeviceError::Without { device: self.info().name, what: "GPU memory" }.into())
+            Backend::Cpu(_) | Backend::Interp | Backend::Metal(_) | Backend::External(_) => {
+                Err(DeviceError::Without { device: self.info().name, what: "memory of an NVIDIA GPU" }.into())
             }
             Backend::Cuda(cuda) => {
                 // SAFETY: the caller's promise is the same.
-                let buffer = unsafe { Buffer::of_caller(cuda.home(), address, layout.span_bytes(), owner) };
-                Ok(DeviceTensor { layout, place: Place::Cuda(buffer) })
+                let buffer = unsafe { cuda::Buffer::of_caller(cuda.home(), address, layout.span_bytes(), owner) };
+                Ok(DeviceTensor { layout, place: Place::Gpu(Buffer::Cuda(buffer)) })
             }
         }
     }
@@ -109,7 +116,7 @@ impl DeviceTensor {
     pub fn view(&self) -> TensorView<'_> {
         let memory = match &self.place {
             Place::Host(tensor) => Memory::Host(tensor.as_bytes()),
-            Place::Cuda(buffer) => Memory::Cuda(buffer.window()),
+            Place::Gpu(buffer) => Memory::Gpu(buffer.window()),
         };
         TensorView { layout: self.layout, memory }
     }
@@ -118,7 +125,7 @@ impl DeviceTensor {
     pub fn view_mut(&mut self) -> TensorViewMut<'_> {
         let memory = match &mut self.place {
             Place::Host(tensor) => MemoryMut::Host(tensor.as_bytes_mut()),
-            Place::Cuda(buffer) => MemoryMut::Cuda(buffer.window()),
+            Place::Gpu(buffer) => MemoryMut::Gpu(buffer.window()),
         };
         TensorViewMut { layout: self.layout, memory }
     }
@@ -130,7 +137,7 @@ impl DeviceTensor {
     pub fn download(&self) -> Result<Tensor, TensorError> {
         match &self.place {
             Place::Host(tensor) => Ok(tensor.clone()),
-            Place::Cuda(buffer) => {
+            Place::Gpu(buffer) => {
                 let mut tensor = Tensor::zeros(self.elem(), self.shape())?;
                 buffer.window().download_to(tensor.as_bytes_mut())?;
                 Ok(tensor)
@@ -148,7 +155,7 @@ impl DeviceTensor {
         let copy = from.to_tensor()?;
         match &mut self.place {
             Place::Host(tensor) => *tensor = copy,
-            Place::Cuda(buffer) => buffer.window().upload(copy.as_bytes())?,
+            Place::Gpu(buffer) => buffer.window().upload(copy.as_bytes())?,
         }
         Ok(())
     }
@@ -163,7 +170,7 @@ impl DeviceTensor {
         let copy = from.to_tensor()?;
         match &mut self.place {
             Place::Host(_) => Err(DeviceError::Without { device: "cpu", what: "streams" }.into()),
-            Place::Cuda(buffer) => Ok(buffer.window().upload_on(stream, copy.as_bytes())?),
+            Place::Gpu(buffer) => Ok(buffer.upload_on(stream, copy.as_bytes())?),
         }
     }
 
@@ -193,7 +200,7 @@ mod tests {
             // SAFETY: refused before anything is read.
             unsafe { device.borrow_gpu_memory(Elem::F32, &[1], address, Box::new(())) }.map(|_| ())
         };
-        let without = DeviceError::Without { device: "cpu", what: "GPU memory" };
+        let without = DeviceError::Without { device: "cpu", what: "memory of an NVIDIA GPU" };
         assert_eq!(borrow(4096), Err(TensorError::Device(without)));
         assert_eq!(borrow(4098), Err(TensorError::Alignment { elem: Elem::F32 }));
     }

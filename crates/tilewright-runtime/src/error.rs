@@ -1,5 +1,6 @@
 //! What can be wrong with devices, tensors, pipelines and launches.
 
+use crate::metal::MetalError;
 use tilewright_ir::{Diagnostics, Elem};
 
 /// A device that is not there, or that failed.
@@ -88,6 +89,9 @@ pub enum DeviceError {
         /// What it lacks.
         what: &'static str,
     },
+    /// Metal is not there, or failed.
+    #[error("{0}")]
+    Metal(#[from] MetalError),
 }
 
 /// A tensor that cannot be what it is said to be.

@@ -42,7 +42,7 @@ pub trait ExternalPipeline: Send + Sync {
 impl TensorView<'_> {
     /// What a kernel may take for granted of this tensor when its first element is at `address`.
     pub fn access_at(&self, address: u64) -> Access16 {
-        crate::cuda::fact(&self.layout, address)
+        crate::gpu::facts::fact(&self.layout, address)
     }
 }
 
@@ -51,7 +51,7 @@ impl TensorViewMut<'_> {
     pub fn host_bytes_mut(&mut self) -> Option<&mut [u8]> {
         match &mut self.memory {
             MemoryMut::Host(bytes) => Some(bytes),
-            MemoryMut::Cuda(_) => None,
+            MemoryMut::Gpu(_) => None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Tensors: strided windows into host memory or into memory of a device.
 
-use crate::cuda::Window;
 use crate::error::TensorError;
+use crate::gpu::Window;
 use half::{bf16, f16};
 use tilewright_ir::{Elem, MAX_VIEW_RANK};
 
@@ -134,20 +134,20 @@ impl Layout {
 #[derive(Clone, Copy)]
 pub(crate) enum Memory<'a> {
     Host(&'a [u8]),
-    Cuda(Window<'a>),
+    Gpu(Window<'a>),
 }
 
 /// Where the elements of an output lie; nobody else uses them meanwhile.
 pub(crate) enum MemoryMut<'a> {
     Host(&'a mut [u8]),
-    Cuda(Window<'a>),
+    Gpu(Window<'a>),
 }
 
 impl Memory<'_> {
     fn bytes(&self) -> usize {
         match self {
             Memory::Host(bytes) => bytes.len(),
-            Memory::Cuda(window) => window.bytes(),
+            Memory::Gpu(window) => window.bytes(),
         }
     }
 
@@ -155,7 +155,7 @@ impl Memory<'_> {
     fn after(self, bytes: usize) -> Self {
         match self {
             Memory::Host(all) => Memory::Host(&all[bytes..]),
-            Memory::Cuda(window) => Memory::Cuda(window.after(bytes)),
+            Memory::Gpu(window) => Memory::Gpu(window.after(bytes)),
         }
     }
 }
@@ -165,14 +165,14 @@ impl MemoryMut<'_> {
     pub fn as_read(&self) -> Memory<'_> {
         match self {
             MemoryMut::Host(bytes) => Memory::Host(bytes),
-            MemoryMut::Cuda(window) => Memory::Cuda(*window),
+            MemoryMut::Gpu(window) => Memory::Gpu(*window),
         }
     }
 
     fn after(self, bytes: usize) -> Self {
         match self {
             MemoryMut::Host(all) => MemoryMut::Host(&mut all[bytes..]),
-            MemoryMut::Cuda(window) => MemoryMut::Cuda(window.after(bytes)),
+            MemoryMut::Gpu(window) => MemoryMut::Gpu(window.after(bytes)),
         }
     }
 }
@@ -237,7 +237,7 @@ impl<'a> TensorView<'a> {
     pub fn host_bytes(&self) -> Option<&'a [u8]> {
         match self.memory {
             Memory::Host(bytes) => Some(bytes),
-            Memory::Cuda(_) => None,
+            Memory::Gpu(_) => None,
         }
     }
 }
@@ -287,7 +287,7 @@ impl<'a> TensorViewMut<'a> {
     pub fn reborrow(&mut self) -> TensorViewMut<'_> {
         let memory = match &mut self.memory {
             MemoryMut::Host(bytes) => MemoryMut::Host(bytes),
-            MemoryMut::Cuda(window) => MemoryMut::Cuda(*window),
+            MemoryMut::Gpu(window) => MemoryMut::Gpu(*window),
         };
         TensorViewMut { layout: self.layout, memory }
     }

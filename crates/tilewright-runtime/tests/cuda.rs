@@ -3,8 +3,8 @@
 use tilewright_compile::gpu::{Access16, Dialect, Target, compile};
 use tilewright_ir::op::{Control, Elementwise, Memory};
 use tilewright_ir::{Access, Elem, Kernel, Shape, SiteId, Type};
-use tilewright_runtime::cuda::{self, Stream};
-use tilewright_runtime::{Arg, Device, DeviceError, LaunchError, Tensor, TensorView, TensorViewMut};
+use tilewright_runtime::cuda;
+use tilewright_runtime::{Arg, Device, DeviceError, LaunchError, Stream, Tensor, TensorView, TensorViewMut};
 
 const ROW: usize = 8;
 

@@ -22,7 +22,7 @@ pub struct Args {
     /// Where to write o (and lse), as safetensors.
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
-    /// Where to run: cpu, cuda (cuda:1 for the second GPU), metal (not in this version) or interp (slow, in f64).
+    /// Where to run: cpu, cuda (cuda:1 for the second GPU), metal (not tried on Apple hardware yet) or interp (slow, in f64).
     #[arg(long, default_value = "cpu")]
     pub device: DeviceName,
     /// Round q, k and v to this type first; o has it too.

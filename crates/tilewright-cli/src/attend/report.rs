@@ -37,10 +37,11 @@ impl Report {
             output::line(explain.trim_end())?;
         }
         let info = device.info();
-        let cores = match &info.gpu {
-            Some(gpu) => format!("{} multiprocessors", gpu.multiprocessors),
-            None if info.threads == 1 => "1 thread".to_string(),
-            None => format!("{} threads", info.threads),
+        let cores = match (&info.gpu, &info.metal) {
+            (Some(gpu), _) => format!("{} multiprocessors", gpu.multiprocessors),
+            (None, Some(metal)) => metal.model.clone(),
+            (None, None) if info.threads == 1 => "1 thread".to_string(),
+            (None, None) => format!("{} threads", info.threads),
         };
         output::line(format!(
             "o {} {:?}: {} {} on {} ({}, {cores}), {}, {:.1} GFLOP/s",

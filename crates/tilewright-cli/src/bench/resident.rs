@@ -9,12 +9,12 @@ use tilewright::attention::cases::{Case, ResidentInputs};
 use tilewright::attention::reference::{self, Bound};
 use tilewright::attention::{Extents, Workspace};
 use tilewright::prelude::{Attention, AttentionError, Device, DeviceTensor, Elem, Plan};
-use tilewright::runtime::cuda::Stream;
+use tilewright::runtime::Stream;
 
 /// Several sets of inputs in turn reach this many bytes, so that none is found in a cache of the device.
 const PAST_CACHES: u64 = 256 << 20;
 const MOST_SETS: u64 = 16;
-/// Up to so many queries a run is short beside a launch, and is timed inside a recorded graph.
+/// Up to so many queries a run is short beside a launch, and is timed inside a recorded graph where the device records.
 const SHORT: usize = 64;
 /// Runs of a graph, at least.
 const RECORDED: usize = 20;
@@ -99,7 +99,7 @@ impl<'r> Runs<'r> {
     pub fn times(&mut self, long: Duration) -> Result<(Clock, Vec<f64>), CliError> {
         let (plan, runs) = (self.plan, &mut self.runs);
         match self.device.stream() {
-            Ok(stream) if self.short => Ok((Clock::Graph, graph(plan, stream, runs, long)?)),
+            Ok(stream) if self.short && stream.can_record() => Ok((Clock::Graph, graph(plan, stream, runs, long)?)),
             Ok(stream) => Ok((Clock::Events, events(plan, stream, runs, long)?)),
             Err(_) => Ok((Clock::Host, host(plan, runs, long)?)),
         }

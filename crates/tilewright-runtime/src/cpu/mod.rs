@@ -183,7 +183,7 @@ impl CpuDevice {
 fn start(tensor: &TensorView<'_>) -> *const u8 {
     match tensor.memory {
         Memory::Host(bytes) => bytes.as_ptr(),
-        Memory::Cuda(_) => std::ptr::null(),
+        Memory::Gpu(_) => std::ptr::null(),
     }
 }
 
@@ -191,7 +191,7 @@ fn start(tensor: &TensorView<'_>) -> *const u8 {
 fn start_mut(tensor: &mut TensorViewMut<'_>) -> *mut u8 {
     match &mut tensor.memory {
         MemoryMut::Host(bytes) => bytes.as_mut_ptr(),
-        MemoryMut::Cuda(_) => std::ptr::null_mut(),
+        MemoryMut::Gpu(_) => std::ptr::null_mut(),
     }
 }
 

@@ -130,14 +130,8 @@ impl<'a> Window<'a> {
         Window { offset: self.buffer.bytes.min(self.offset + bytes), ..self }
     }
 
-    /// The first bytes, after all launches that were given this memory before. Waits.
-    pub fn download(&self, bytes: usize) -> Result<Vec<u8>, DeviceError> {
-        let mut out = vec![0; bytes.min(self.bytes())];
-        self.download_to(&mut out)?;
-        Ok(out)
-    }
-
-    /// As [`download`](Self::download), as many bytes as there is room for and no more than there are.
+    /// The first bytes, as many as there is room for and no more than there are, after all launches that were given this memory
+    /// before. Waits.
     pub fn download_to(&self, to: &mut [u8]) -> Result<(), DeviceError> {
         let bytes = to.len().min(self.bytes());
         let home = self.ready("a copy to the host")?;

@@ -22,11 +22,10 @@ mod stream;
 pub use arch::{arch, shared_bytes};
 pub use nvrtc::Cubin;
 pub use resources::Resources;
-pub use stream::{Event, Graph, Stream};
 
-pub(crate) use launch::Wait;
 pub(crate) use memory::{Buffer, Window};
-pub(crate) use pipeline::{CudaPipeline, fact};
+pub(crate) use pipeline::CudaPipeline;
+pub(crate) use stream::{Event, Graph, Stream};
 
 /// The types of a caller's own streams: what [`Device::cuda_on`](crate::Device::cuda_on) takes.
 pub use cudarc;
@@ -107,7 +106,7 @@ fn describe(ordinal: usize) -> Result<GpuInfo, DeviceError> {
     let attribute = |attribute| {
         // SAFETY: a device that the driver gave.
         let value = unsafe { result::device::get_attribute(device, attribute) }.named("cuDeviceGetAttribute")?;
-        Ok(u32::try_from(value).unwrap_or(0)) // counts and sizes are not negative
+        Ok::<_, DeviceError>(u32::try_from(value).unwrap_or(0)) // counts and sizes are not negative
     };
     let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
     let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;

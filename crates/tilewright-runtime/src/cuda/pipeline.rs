@@ -3,64 +3,12 @@
 use super::driver::Named;
 use super::{CudaDevice, Resources, compile_cached};
 use crate::error::{DeviceError, LaunchError};
-use crate::tensor::Layout;
+use crate::gpu::facts::{Facts, Variants};
 use cudarc::driver::{CudaContext, result, sys};
 use std::ffi::{CString, c_void};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use tilewright_compile::gpu::{Access16, Arguments, Source, compile};
-use tilewright_ir::{Elem, Kernel};
-
-/// What is known of all tensors of a launch. Views past 64 are not looked at.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Facts {
-    /// Bit `i` is set where view parameter `i` is [`Access16::Aligned`].
-    aligned: u64,
-    /// And here where it is [`Access16::Words`].
-    words: u64,
-}
-
-impl Facts {
-    pub fn of(views: impl IntoIterator<Item = Access16>) -> Facts {
-        let mut facts = Facts::default();
-        for (view, fact) in views.into_iter().take(64).enumerate() {
-            match fact {
-                Access16::Aligned => facts.aligned |= 1 << view,
-                Access16::Words => facts.words |= 1 << view,
-                Access16::Any => {}
-            }
-        }
-        facts
-    }
-
-    pub fn of_view(self, view: usize) -> Access16 {
-        let has = |bits: u64| view < 64 && bits >> view & 1 == 1;
-        match (has(self.aligned), has(self.words)) {
-            (true, _) => Access16::Aligned,
-            (false, true) => Access16::Words,
-            (false, false) => Access16::Any,
-        }
-    }
-}
-
-/// What holds for one tensor.
-///
-/// Tensors of i32 are tables (lengths, positions, pages): their number of entries follows the request, so they are always
-/// `Any`, or a kernel would be compiled anew for another batch.
-pub(crate) fn fact(layout: &Layout, address: u64) -> Access16 {
-    let width = layout.elem.bytes();
-    let Some(last) = layout.rank().checked_sub(1) else { return Access16::Any };
-    // A tensor without elements is never read: its strides are 0 and say nothing.
-    let steps = layout.stride(last) == 1 || layout.count() == 0;
-    let rows_of = |bytes: usize| {
-        let whole = (layout.shape[last] * width).is_multiple_of(bytes) && address.is_multiple_of(bytes as u64);
-        whole && (0..last).all(|axis| (layout.stride(axis) * width as isize) % bytes as isize == 0)
-    };
-    match layout.elem != Elem::I32 && steps {
-        true if rows_of(16) => Access16::Aligned,
-        true if rows_of(4) => Access16::Words,
-        true | false => Access16::Any,
-    }
-}
+use tilewright_ir::Kernel;
 
 /// A kernel for one GPU.
 pub(crate) struct CudaPipeline {
@@ -69,7 +17,7 @@ pub(crate) struct CudaPipeline {
     views: usize,
     first: Arc<Module>,
     /// All modules, the first one too.
-    modules: RwLock<Vec<(Facts, Arc<Module>)>>,
+    modules: Variants<Module>,
 }
 
 impl CudaPipeline {
@@ -79,7 +27,7 @@ impl CudaPipeline {
         let facts = Facts::of(Access16::likely(&kernel));
         let views = Access16::likely(&kernel).len();
         let first = Arc::new(Module::new(device, &kernel, views, facts)?);
-        Ok(CudaPipeline { kernel, views, first: first.clone(), modules: RwLock::new(vec![(facts, first)]) })
+        Ok(CudaPipeline { kernel, views, first: first.clone(), modules: Variants::new(facts, first) })
     }
 
     /// The code for tensors of which this is known, compiled when it is not there yet.
@@ -89,20 +37,11 @@ impl CudaPipeline {
         facts: Facts,
         may_compile: impl FnOnce() -> Result<(), DeviceError>,
     ) -> Result<Arc<Module>, LaunchError> {
-        let find = |modules: &[(Facts, Arc<Module>)]| {
-            modules.iter().find(|(of, _)| *of == facts).map(|(_, module)| module.clone())
-        };
-        if let Some(found) = find(&self.modules.read().unwrap_or_else(PoisonError::into_inner)) {
+        if let Some(found) = self.modules.get(facts) {
             return Ok(found);
         }
         may_compile().map_err(|error| LaunchError::Device { kernel: self.kernel.name.to_string(), error })?;
-        let mut modules = self.modules.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = find(&modules) {
-            return Ok(found); // another thread was first
-        }
-        let module = Arc::new(Module::new(device, &self.kernel, self.views, facts)?);
-        modules.push((facts, module.clone()));
-        Ok(module)
+        self.modules.get_or(facts, || Module::new(device, &self.kernel, self.views, facts))
     }
 
     /// Where its code is loaded.
@@ -196,66 +135,5 @@ impl Drop for Module {
             // SAFETY: loaded by `load`, unloaded once, and nothing runs it. A failure leaves nothing to do.
             let _ = unsafe { result::module::unload(self.module) };
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Tensor;
-
-    fn of(elem: Elem, shape: &[usize], strides: &[usize], address: u64) -> Access16 {
-        let tensor = Tensor::zeros(elem, &[1024]).unwrap();
-        fact(&tensor.view().with_strides(shape, strides).unwrap().layout, address)
-    }
-
-    #[test]
-    fn rows_of_whole_16_bytes_at_a_multiple_of_16_are_aligned() {
-        assert_eq!(of(Elem::F16, &[2, 3, 8], &[24, 8, 1], 0), Access16::Aligned);
-        assert_eq!(of(Elem::F32, &[4], &[1], 4096), Access16::Aligned);
-        assert_eq!(of(Elem::U8, &[2, 16], &[32, 1], 16), Access16::Aligned);
-    }
-
-    #[test]
-    fn each_thing_that_is_off_is_seen() {
-        let cases: [(&str, &[usize], &[usize], u64); 6] = [
-            ("address", &[2, 3, 8], &[24, 8, 1], 2),
-            ("length", &[2, 3, 7], &[24, 8, 1], 0),
-            ("stride of the last axis", &[2, 3, 8], &[48, 16, 2], 0),
-            ("stride of the middle axis", &[2, 3, 8], &[32, 9, 1], 0),
-            ("stride of the first axis", &[2, 3, 8], &[29, 8, 1], 0),
-            ("no axis", &[], &[], 0),
-        ];
-        for (what, shape, strides, address) in cases {
-            assert_eq!(of(Elem::F16, shape, strides, address), Access16::Any, "{what}");
-        }
-    }
-
-    #[test]
-    fn rows_of_whole_4_bytes_are_words() {
-        assert_eq!(of(Elem::F16, &[2, 3, 8], &[24, 8, 1], 8), Access16::Words);
-        assert_eq!(of(Elem::F16, &[2, 3, 8], &[28, 8, 1], 0), Access16::Words);
-        assert_eq!(of(Elem::Bf16, &[2, 3, 2], &[6, 2, 1], 4), Access16::Words);
-        assert_eq!(of(Elem::Bf16, &[2, 3, 1], &[6, 2, 1], 4), Access16::Any);
-    }
-
-    #[test]
-    fn the_stride_of_an_axis_with_one_entry_does_not_matter() {
-        assert_eq!(of(Elem::F16, &[1, 3, 8], &[5, 8, 1], 0), Access16::Aligned);
-        assert_eq!(of(Elem::F16, &[0, 8], &[3, 1], 0), Access16::Aligned, "nor do those of a tensor without elements");
-    }
-
-    #[test]
-    fn tables_of_i32_are_never_special() {
-        assert_eq!(of(Elem::I32, &[4], &[1], 0), Access16::Any);
-    }
-
-    #[test]
-    fn facts_are_told_apart_by_parameter() {
-        use Access16::{Aligned, Any, Words};
-        let facts = Facts::of([Any, Aligned, Words]);
-        assert_eq!([0, 1, 2, 3, 64].map(|i| facts.of_view(i)), [Any, Aligned, Words, Any, Any]);
-        assert_ne!(facts, Facts::of([Access16::Aligned, Access16::Any]));
-        assert_eq!(Facts::of([Access16::Aligned; 80]).of_view(70), Access16::Any);
     }
 }

@@ -1,70 +1,89 @@
-//! From Metal source to what the GPU runs.
+//! A kernel compiled for a GPU: one program for each set of facts about its tensors.
 
-use crate::metal::error::{self, MetalError};
-use crate::metal::limits::Footprint;
-use objc2::available;
-use objc2::rc::{Retained, autoreleasepool};
-use objc2::runtime::ProtocolObject;
-use objc2_foundation::{NSError, NSString};
-use objc2_metal::{
-    MTLCompileOptions, MTLComputePipelineState, MTLDevice, MTLLanguageVersion, MTLLibrary,
-    MTLMathFloatingPointFunctions, MTLMathMode,
-};
-use tilewright_compile::gpu::Source;
+use super::limits::Footprint;
+use super::system::{Gpu, Program};
+use super::{MetalDevice, MetalError};
+use crate::error::LaunchError;
+use crate::gpu::facts::{Facts, Variants};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tilewright_compile::gpu::{Access16, Source, compile};
+use tilewright_ir::Kernel;
 
-/// A kernel compiled for one GPU.
+/// A kernel for one GPU.
 pub(crate) struct MetalPipeline {
-    state: Retained<ProtocolObject<dyn MTLComputePipelineState>>,
-    footprint: Footprint,
+    /// After the passes.
+    kernel: Kernel,
+    views: usize,
+    first: Arc<Library>,
+    /// All libraries, the first one too.
+    libraries: Variants<Library>,
 }
+
+/// A source and what it was compiled to.
+pub(super) struct Library {
+    pub source: Source,
+    pub program: Arc<Program>,
+    /// For errors: the kernel's name.
+    pub name: Arc<str>,
+}
+
+/// Programs by the text that they were compiled from.
+#[derive(Default)]
+pub(super) struct Programs(Mutex<HashMap<String, Arc<Program>>>);
 
 impl MetalPipeline {
-    pub(super) fn new(device: &ProtocolObject<dyn MTLDevice>, source: &Source) -> Result<MetalPipeline, MetalError> {
-        let footprint = Footprint::of(source);
-        let shared_limit = device.maxThreadgroupMemoryLength();
-        footprint.check(shared_limit)?;
-        let refused = |error: Retained<NSError>| MetalError::Compile {
-            kernel: source.entry.clone(),
-            message: error::text(&error),
-        };
-        autoreleasepool(|_| {
-            let text = NSString::from_str(&source.text);
-            let library = device.newLibraryWithSource_options_error(&text, Some(&options())).map_err(refused)?;
-            let function = library.newFunctionWithName(&NSString::from_str(&source.entry));
-            let function = function.ok_or_else(|| MetalError::Entry { kernel: source.entry.clone() })?;
-            let state = device.newComputePipelineStateWithFunction_error(&function).map_err(refused)?;
-            footprint.check_compiled(
-                state.maxTotalThreadsPerThreadgroup(),
-                state.threadExecutionWidth(),
-                state.staticThreadgroupMemoryLength(),
-                shared_limit,
-            )?;
-            Ok(MetalPipeline { state, footprint })
-        })
+    pub fn new(device: &MetalDevice, kernel: &Kernel) -> Result<MetalPipeline, LaunchError> {
+        let kernel = tilewright_compile::pass::run_gpu(kernel.clone(), None)?;
+        // Compiled before its first launch for what tensors mostly are.
+        let facts = Facts::of(Access16::likely(&kernel));
+        let views = Access16::likely(&kernel).len();
+        let first = Arc::new(Library::new(device, &kernel, views, facts)?);
+        Ok(MetalPipeline { kernel, views, first: first.clone(), libraries: Variants::new(facts, first) })
     }
 
-    /// What a launch needs to know of the kernel.
-    pub(super) fn footprint(&self) -> &Footprint {
-        &self.footprint
+    /// The code for tensors of which this is known, compiled when it is not there yet.
+    pub(super) fn library(&self, device: &MetalDevice, facts: Facts) -> Result<Arc<Library>, LaunchError> {
+        self.libraries.get_or(facts, || Library::new(device, &self.kernel, self.views, facts))
     }
 
-    /// Metal's pipeline.
-    pub(super) fn state(&self) -> &ProtocolObject<dyn MTLComputePipelineState> {
-        &self.state
+    /// The source for well aligned tensors.
+    pub fn source(&self) -> &Source {
+        &self.first.source
     }
 }
 
-/// Metal 3.1, with infinities and NaN as IEEE 754 has them: fast math takes them for impossible, and masked scores are
-/// -inf. Functions are the precise ones unless the source says `fast::`.
-fn options() -> Retained<MTLCompileOptions> {
-    let options = MTLCompileOptions::new();
-    options.setLanguageVersion(MTLLanguageVersion::Version3_1);
-    if available!(macos = 15.0, ios = 18.0, tvos = 18.0, visionos = 2.0, ..) {
-        options.setMathMode(MTLMathMode::Safe);
-        options.setMathFloatingPointFunctions(MTLMathFloatingPointFunctions::Precise);
-    } else {
-        #[expect(deprecated, reason = "the only way before macOS 15")]
-        options.setFastMathEnabled(false);
+impl Library {
+    fn new(device: &MetalDevice, kernel: &Kernel, views: usize, facts: Facts) -> Result<Library, LaunchError> {
+        let name = || kernel.name.to_string();
+        let facts: Vec<Access16> = (0..views).map(|view| facts.of_view(view)).collect();
+        let unsupported = |reason| LaunchError::Unsupported { device: "metal", kernel: name(), reason };
+        let source = compile(kernel, &device.target, &facts).map_err(|error| unsupported(error.to_string()))?;
+        let program = device.programs.get_or_compile(&device.gpu, &source).map_err(|error| match error {
+            MetalError::Limit(limit) => unsupported(limit.to_string()),
+            error => LaunchError::Device { kernel: name(), error: error.into() },
+        })?;
+        Ok(Library { source, program, name: Arc::from(name()) })
     }
-    options
+}
+
+impl Programs {
+    /// The program of this source, compiled when it is not there yet. A failure is not kept.
+    ///
+    /// # Errors
+    /// [`MetalError::Limit`] where it is too large for the GPU, [`MetalError::Compile`] with what the compiler says.
+    pub fn get_or_compile(&self, gpu: &Gpu, source: &Source) -> Result<Arc<Program>, MetalError> {
+        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&source.text).cloned();
+        if let Some(program) = found {
+            return Ok(program);
+        }
+        let footprint = Footprint::of(source);
+        let shared_limit = gpu.info().shared_bytes as usize;
+        footprint.check(shared_limit)?;
+        let program = gpu.compile(source).map_err(|message| MetalError::Compile { message })?;
+        footprint.check_compiled(program.compiled(), shared_limit)?;
+        let program = Arc::new(program);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(source.text.clone(), program.clone());
+        Ok(program)
+    }
 }

@@ -1,125 +1,264 @@
-//! On a real Metal device; without one each test says that it is skipped.
+//! The device over the fake; on a Mac over its GPU, and without one each test says that it is skipped.
 
-use super::device::MetalDevice;
-use super::error::MetalError;
-use super::limits::LimitError;
-use tilewright_compile::gpu::{Argument, ArgumentSlot, Arguments, Dialect, Source};
-use tilewright_ir::{Access, Elem};
+use crate::error::OutOfReach;
+use crate::metal::MetalError;
+use crate::{Arg, Device, DeviceError, DeviceKind, LaunchError, Tensor, TensorError, TensorView, TensorViewMut};
+use tilewright_ir::op::{Control, Elementwise, Memory};
+use tilewright_ir::{Access, Elem, Kernel, Shape, SiteId, Type};
 
-/// Writes `expression` of `x`, an element of the first tensor, and `a`, the scalar, to the second tensor.
-fn elementwise(expression: &str) -> Source {
-    let view = |pointer, access| ArgumentSlot::View {
-        pointer,
-        elem: Elem::F32,
-        rank: 1,
-        access,
-        strides: 8 * pointer,
-        lens: 16 + 4 * pointer,
+const ROW: usize = 8;
+
+/// Adds `x` to itself, rows of eight, one a program.
+fn double(name: &'static str) -> Kernel {
+    let mut kernel = Kernel::new(name);
+    let site = SiteId(0);
+    let view = Type::View { elem: Elem::F32, rank: 2 };
+    let x = kernel.add_param("x", view, Access::Read, site);
+    let y = kernel.add_param("y", view, Access::Write, site);
+    let mut push = |op, operands: &[_]| kernel.push(Kernel::BODY, op, operands, site).unwrap();
+    let id = push(Control::ProgramId { axis: 0 }.into(), &[])[0];
+    let column = push(Control::ProgramId { axis: 1 }.into(), &[])[0];
+    let tile = push(Memory::Load { shape: Shape::new(&[1, ROW]).unwrap() }.into(), &[x, id, column])[0];
+    let sum = push(Elementwise::Add.into(), &[tile, tile])[0];
+    push(Memory::Store.into(), &[y, sum, id, column]);
+    kernel
+}
+
+fn device() -> Option<Device> {
+    Device::metal().map_err(|absent| eprintln!("skipped: {absent}")).ok()
+}
+
+fn numbers(rows: usize) -> Tensor {
+    let values: Vec<f64> = (0..rows * ROW).map(|i| i as f64).collect();
+    Tensor::from_f64(Elem::F32, &values, &[rows, ROW]).unwrap()
+}
+
+/// The numbers of [`numbers`], times this.
+fn times(factor: f64, rows: usize) -> Vec<f64> {
+    (0..rows * ROW).map(|i| factor * i as f64).collect()
+}
+
+#[test]
+fn every_thread_may_use_a_device_and_what_it_makes() {
+    fn shared<T: Send + Sync>() {}
+    shared::<(Device, crate::Pipeline, crate::DeviceTensor, crate::Stream, crate::Event)>();
+}
+
+#[test]
+fn a_device_says_what_it_is() {
+    let Some(device) = device() else { return };
+    let info = device.info();
+    assert_eq!((info.kind, info.name), (DeviceKind::Metal, "metal"));
+    let metal = info.metal.unwrap();
+    assert!(metal.family.starts_with("Apple ") && info.isa == metal.family, "{metal:?}");
+    assert!(info.gpu.is_none() && metal.shared_bytes >= 32 << 10 && !metal.model.is_empty(), "{metal:?}");
+    assert!(device.compile(double("doubled")).unwrap().listing().contains("#include <metal_stdlib>"));
+}
+
+#[test]
+fn a_launch_gives_the_same_from_memory_of_the_host_and_of_the_gpu() {
+    let Some(device) = device() else { return };
+    let pipeline = device.compile(double("doubled")).unwrap();
+    let x = numbers(4);
+    let mut y = Tensor::zeros(Elem::F32, &[4, ROW]).unwrap();
+    device.launch(&pipeline, [4, 1, 1], &mut [Arg::Read(x.view()), Arg::Write(y.view_mut())]).unwrap();
+    assert_eq!(y.to_f64(), times(2.0, 4));
+    let (x, mut y) = (device.upload(x.view()).unwrap(), device.zeros(Elem::F32, &[4, ROW]).unwrap());
+    assert_eq!(x.download().unwrap().to_f64(), times(1.0, 4));
+    assert_eq!(y.download().unwrap().to_f64(), [0.0; 4 * ROW]);
+    device.launch(&pipeline, [4, 1, 1], &mut [Arg::Read(x.view()), Arg::Write(y.view_mut())]).unwrap();
+    assert_eq!(y.download().unwrap().to_f64(), times(2.0, 4));
+    let mut z = Tensor::zeros(Elem::F32, &[4, ROW]).unwrap();
+    device.launch(&pipeline, [4, 1, 1], &mut [Arg::Read(y.view()), Arg::Write(z.view_mut())]).unwrap();
+    assert_eq!(z.to_f64(), times(4.0, 4), "one of each");
+}
+
+#[test]
+fn offsets_strides_and_what_is_not_written_are_honoured() {
+    let Some(device) = device() else { return };
+    let pipeline = device.compile(double("doubled")).unwrap();
+    // Odd strides and an odd start: nothing is aligned to 16 bytes, so the kernel is compiled a second time.
+    let x: Vec<f32> = (0..40).map(|i| i as f32).collect();
+    let mut y = [-1f32; 40];
+    let expected: Vec<f32> = (0..40)
+        .map(|i| match (i as usize).checked_sub(3).map(|at| (at / 11, at % 11)) {
+            Some((row, column)) if row < 3 && column < ROW => 2.0 * (1 + 9 * row + column) as f32,
+            _ => -1.0,
+        })
+        .collect();
+    let view = TensorView::from_slice(&x, &[40]).unwrap().window(1, &[3, ROW], &[9, 1]).unwrap();
+    let out = TensorViewMut::from_slice(&mut y, &[40]).unwrap().window(3, &[3, ROW], &[11, 1]).unwrap();
+    device.launch(&pipeline, [3, 1, 1], &mut [Arg::Read(view), Arg::Write(out)]).unwrap();
+    assert_eq!(y.as_slice(), expected);
+    let x = device.upload(TensorView::from_slice(&x, &[40]).unwrap()).unwrap();
+    let mut y = device.upload(TensorView::from_slice(&[-1f32; 40], &[40]).unwrap()).unwrap();
+    let view = x.view().window(1, &[3, ROW], &[9, 1]).unwrap();
+    let out = y.view_mut().window(3, &[3, ROW], &[11, 1]).unwrap();
+    device.launch(&pipeline, [3, 1, 1], &mut [Arg::Read(view), Arg::Write(out)]).unwrap();
+    assert_eq!(y.download().unwrap().to_vec::<f32>().unwrap(), expected);
+    y.view_mut().window(1, &[1], &[1]).unwrap().copy_from_f64(&[7.0]).unwrap();
+    assert_eq!(y.download().unwrap().to_f64()[..3], [-1.0, 7.0, -1.0]);
+    let empty = device.zeros(Elem::F32, &[0, 4]).unwrap();
+    assert_eq!(device.upload(empty.view()).unwrap().download().unwrap().to_f64(), []);
+}
+
+#[test]
+fn what_did_not_wait_is_waited_for_by_whoever_copies_the_tensor() {
+    let Some(device) = device() else { return };
+    let pipeline = device.compile(double("doubled")).unwrap();
+    let stream = device.stream().unwrap();
+    let mut x = device.upload(numbers(2).view()).unwrap();
+    let [mut y, mut z] = [0; 2].map(|_| device.zeros(Elem::F32, &[2, ROW]).unwrap());
+    device.launch_async(stream, &pipeline, [2, 1, 1], &mut [Arg::Read(x.view()), Arg::Write(y.view_mut())]).unwrap();
+    device.launch_async(stream, &pipeline, [2, 1, 1], &mut [Arg::Read(y.view()), Arg::Write(z.view_mut())]).unwrap();
+    // Before `x` is overwritten, the launch that reads it is waited for.
+    x.copy_from(Tensor::zeros(Elem::F32, &[2, ROW]).unwrap().view()).unwrap();
+    drop(x);
+    assert_eq!(z.download().unwrap().to_f64(), times(4.0, 2));
+    assert_eq!(y.download().unwrap().to_f64(), times(2.0, 2));
+}
+
+#[test]
+fn a_copy_on_a_stream_is_seen_by_what_comes_after_it_alone() {
+    let Some(device) = device() else { return };
+    let pipeline = device.compile(double("doubled")).unwrap();
+    let stream = device.stream().unwrap();
+    let mut x = device.upload(numbers(1).view()).unwrap();
+    let [mut before, mut after] = [0; 2].map(|_| device.zeros(Elem::F32, &[1, ROW]).unwrap());
+    let launch = |x: TensorView<'_>, y: TensorViewMut<'_>| {
+        device.launch_async(stream, &pipeline, [1, 1, 1], &mut [Arg::Read(x), Arg::Write(y)]).unwrap();
     };
-    let params = [
-        ("x", view(0, Access::Read)),
-        ("y", view(1, Access::Write)),
-        ("a", ArgumentSlot::Scalar { elem: Elem::F32, at: 24 }),
-    ];
-    let text = format!(
-        "#include <metal_stdlib>
-         using namespace metal;
-         struct Args {{ long stride[2]; int len[2]; float a; }};
-         kernel void k(device const float* xs [[buffer(0)]], device float* ys [[buffer(1)]],
-                       constant Args& args [[buffer(2)]], uint i [[thread_position_in_grid]]) {{
-             if (int(i) < args.len[0]) {{
-                 float x = xs[i * args.stride[0]], a = args.a;
-                 ys[i * args.stride[1]] = {expression};
-             }}
-         }}"
-    );
-    Source {
-        dialect: Dialect::Msl,
-        text,
-        entry: "k".into(),
-        threads: 32,
-        shared_bytes: 0,
-        arguments: Arguments {
-            params: params.map(|(name, slot)| Argument { name: name.into(), slot }).to_vec(),
-            bytes: 32,
-        },
+    launch(x.view(), before.view_mut());
+    x.copy_from_on(stream, Tensor::from_f64(Elem::F32, &[5.0; ROW], &[1, ROW]).unwrap().view()).unwrap();
+    launch(x.view(), after.view_mut());
+    assert_eq!(after.download().unwrap().to_f64(), [10.0; ROW]);
+    assert_eq!(before.download().unwrap().to_f64(), times(2.0, 1));
+    assert_eq!(x.download().unwrap().to_f64(), [5.0; ROW]);
+    let mut alone = device.zeros(Elem::U8, &[3]).unwrap();
+    alone.copy_from_on(stream, TensorView::from_slice(&[1u8, 2, 3], &[3]).unwrap()).unwrap();
+    assert_eq!(alone.download().unwrap().to_f64(), [1.0, 2.0, 3.0]);
+}
+
+#[test]
+fn another_stream_is_ordered_by_an_event_and_timed() {
+    let Some(device) = device() else { return };
+    let pipeline = device.compile(double("doubled")).unwrap();
+    let (one, two) = (device.stream().unwrap(), device.stream().unwrap().fork().unwrap());
+    let x = device.upload(numbers(2).view()).unwrap();
+    let [mut y, mut z] = [0; 2].map(|_| device.zeros(Elem::F32, &[2, ROW]).unwrap());
+    let start = one.event().unwrap();
+    device.launch_async(one, &pipeline, [2, 1, 1], &mut [Arg::Read(x.view()), Arg::Write(y.view_mut())]).unwrap();
+    let end = one.event().unwrap();
+    two.wait(&end).unwrap();
+    device.launch_async(&two, &pipeline, [2, 1, 1], &mut [Arg::Read(y.view()), Arg::Write(z.view_mut())]).unwrap();
+    assert_eq!(z.download().unwrap().to_f64(), times(4.0, 2));
+    let time = end.since(&start).unwrap();
+    assert!(time.as_secs_f64() > 0.0 && time.as_secs_f64() < 1.5, "{time:?}");
+    assert_eq!(one.event().unwrap().since(&end).unwrap().as_nanos(), 0, "nothing was launched between them");
+    assert_eq!(start.since(&end).unwrap().as_nanos(), 0, "the order is wrong");
+    one.synchronize().unwrap();
+    two.synchronize().unwrap();
+}
+
+#[test]
+fn a_launch_that_does_not_wait_refuses_memory_of_the_host() {
+    let Some(device) = device() else { return };
+    let pipeline = device.compile(double("doubled")).unwrap();
+    let (x, mut y) = (numbers(1), device.zeros(Elem::F32, &[1, ROW]).unwrap());
+    let args = &mut [Arg::Read(x.view()), Arg::Write(y.view_mut())];
+    let refused = device.launch_async(device.stream().unwrap(), &pipeline, [1, 1, 1], args).unwrap_err();
+    let LaunchError::Memory { param, memory: OutOfReach::Host, .. } = &refused else { panic!("{refused:?}") };
+    assert_eq!(param, "x");
+    let cpu = Device::cpu_with_threads(1);
+    let x = device.upload(x.view()).unwrap();
+    let mut y = Tensor::zeros(Elem::F32, &[1, ROW]).unwrap();
+    let pipeline = cpu.compile(double("doubled")).unwrap();
+    let refused = cpu.launch(&pipeline, [1, 1, 1], &mut [Arg::Read(x.view()), Arg::Write(y.view_mut())]).unwrap_err();
+    assert!(matches!(refused, LaunchError::Memory { memory: OutOfReach::Gpu, .. }), "{refused:?}");
+    let refused =
+        device.launch(&pipeline, [1, 1, 1], &mut [Arg::Read(x.view()), Arg::Write(y.view_mut())]).unwrap_err();
+    assert!(matches!(refused, LaunchError::ForeignPipeline { .. }), "{refused:?}");
+}
+
+#[test]
+fn threads_of_an_axis_are_counted_in_32_bits_and_an_empty_grid_runs_nothing() {
+    let Some(device) = device() else { return };
+    let pipeline = device.compile(double("doubled")).unwrap();
+    let (x, mut y) = (numbers(1), Tensor::zeros(Elem::F32, &[1, ROW]).unwrap());
+    let mut launch = |grid| device.launch(&pipeline, grid, &mut [Arg::Read(x.view()), Arg::Write(y.view_mut())]);
+    let refused = launch([i32::MAX as u32, 1, 1]).unwrap_err();
+    let LaunchError::GridAxis { axis: 0, most, device: "metal", .. } = refused else { panic!("{refused:?}") };
+    assert!(((1 << 22) - 1..1 << 27).contains(&most), "{most} for 32 to 1024 threads");
+    assert!(launch([1, 0, 1]).is_ok());
+    assert_eq!(y.to_f64(), [0.0; ROW]);
+}
+
+#[test]
+fn what_metal_does_not_have_is_refused_by_name() {
+    let Some(device) = device() else { return };
+    let without = |what| DeviceError::Without { device: "metal", what };
+    let recorded = device.stream().unwrap().capture(|_| Ok::<_, DeviceError>(()));
+    assert_eq!(recorded.err(), Some(without("graphs of recorded launches")));
+    assert!(!device.stream().unwrap().can_record());
+    // SAFETY: refused before anything is read.
+    let borrowed = unsafe { device.borrow_gpu_memory(Elem::F32, &[1], 4096, Box::new(())) };
+    assert_eq!(borrowed.map(|_| ()), Err(TensorError::Device(without("memory of an NVIDIA GPU"))));
+    let huge = device.zeros(Elem::U8, &[i32::MAX as usize, 1 << 20]).map(|_| ());
+    let limit = |error: &_| matches!(error, TensorError::Device(DeviceError::Metal(MetalError::Limit(_))));
+    assert!(huge.as_ref().is_err_and(limit), "{huge:?}");
+}
+
+/// What only the fake can be made to do.
+#[cfg(not(target_vendor = "apple"))]
+mod failures {
+    use super::*;
+
+    #[test]
+    fn a_source_that_the_compiler_refuses_is_an_error_with_its_words() {
+        let Err(error) = device().unwrap().compile(double("refused")) else { panic!("it was compiled") };
+        assert_eq!(error.to_string(), "`refused`: the Metal compiler refused it: error: refused");
     }
-}
 
-/// The device, or a line that says why there is none.
-fn device() -> Option<MetalDevice> {
-    MetalDevice::new().map_err(|error| println!("skipped: {error}")).ok()
-}
-
-/// The second tensor after `expression` ran over `x` with `a`, read from the second element of its buffer on.
-fn run(device: &MetalDevice, expression: &str, x: &[f32], a: f32) -> Result<Vec<f32>, MetalError> {
-    let pipeline = device.compile(&elementwise(expression))?;
-    let bytes = 4 * x.len();
-    let (input, output) = (device.alloc(bytes)?, device.alloc(bytes + 4)?);
-    input.upload(0, &x.iter().flat_map(|x| x.to_ne_bytes()).collect::<Vec<_>>())?;
-    let len = x.len() as i32;
-    let mut args = Vec::new();
-    args.extend([1_i64, 1].iter().flat_map(|n| n.to_ne_bytes()));
-    args.extend([len, len].iter().flat_map(|n| n.to_ne_bytes()));
-    args.extend(a.to_ne_bytes());
-    args.extend([0; 4]);
-    let grid = [(len as u32).div_ceil(32), 1, 1];
-    let time = device.launch(&pipeline, grid, &[(&input, 0), (&output, 4)], &args)?.wait()?;
-    println!("{} on {}: {time:?}", x.len(), device.info().name);
-    let mut got = vec![0; bytes];
-    output.download(4, &mut got)?;
-    Ok(got.chunks_exact(4).map(|b| f32::from_ne_bytes([b[0], b[1], b[2], b[3]])).collect())
-}
-
-#[test]
-fn a_launch_reads_its_tensors_and_numbers_and_writes_at_an_offset() {
-    let Some(device) = device() else { return };
-    let x: Vec<f32> = (0..1000).map(|i| i as f32).collect();
-    let expected: Vec<f32> = x.iter().map(|x| 2.0 * x + 1.0).collect();
-    assert_eq!(run(&device, "a * x + 1.0f", &x, 2.0).unwrap(), expected);
-}
-
-#[test]
-fn an_empty_grid_runs_nothing() {
-    let Some(device) = device() else { return };
-    assert_eq!(run(&device, "x", &[], 0.0).unwrap(), []);
-}
-
-#[test]
-fn infinities_and_nan_are_as_ieee_754_has_them() {
-    let Some(device) = device() else { return };
-    let x = [f32::NEG_INFINITY, f32::NAN, 1.0];
-    assert_eq!(run(&device, "isnan(x) ? 3.0f : isinf(x) ? 2.0f : 1.0f", &x, 0.0).unwrap(), [2.0, 3.0, 1.0]);
-    assert_eq!(run(&device, "fast::exp2(x - a)", &x[..1], 5.0).unwrap(), [0.0]);
-}
-
-#[test]
-fn a_refused_source_gives_the_compilers_message() {
-    let Some(device) = device() else { return };
-    match run(&device, "not_declared", &[1.0], 0.0) {
-        Err(MetalError::Compile { kernel, message }) => {
-            assert_eq!(kernel, "k");
-            assert!(message.contains("not_declared"), "{message}");
-        }
-        other => panic!("{other:?}"),
+    #[test]
+    fn a_kernel_that_is_too_large_for_the_gpu_is_unsupported() {
+        let Err(error) = device().unwrap().compile(double("many_registers")) else { panic!("it was compiled") };
+        assert!(matches!(&error, LaunchError::Unsupported { device: "metal", .. }), "{error:?}");
+        assert!(error.to_string().contains("registers for 16; take smaller tiles"), "{error}");
     }
-}
 
-#[test]
-fn a_buffer_that_is_too_large_and_a_copy_past_its_end_are_refused() {
-    let Some(device) = device() else { return };
-    assert!(matches!(device.alloc(usize::MAX / 2), Err(MetalError::Limit(LimitError::Buffer { .. }))));
-    let buffer = device.alloc(8).unwrap();
-    let error = MetalError::Limit(LimitError::Range { start: 4, end: 12, bytes: 8 });
-    assert_eq!(buffer.upload(4, &[0; 8]), Err(error.clone()));
-    assert_eq!(buffer.download(4, &mut [0; 8]), Err(error));
-}
+    #[test]
+    fn a_failure_on_the_gpu_is_said_by_whoever_waits() {
+        let device = device().unwrap();
+        let pipeline = device.compile(double("fails")).unwrap();
+        let (x, mut y) = (numbers(1), Tensor::zeros(Elem::F32, &[1, ROW]).unwrap());
+        let launched = device.launch(&pipeline, [1, 1, 1], &mut [Arg::Read(x.view()), Arg::Write(y.view_mut())]);
+        let failed = LaunchError::Failed { kernel: "fails".into(), reason: "a page fault".into() };
+        assert_eq!(launched, Err(failed));
 
-#[test]
-fn a_buffer_of_another_device_is_refused() {
-    let (Some(device), Some(other)) = (device(), device()) else { return };
-    let pipeline = device.compile(&elementwise("x")).unwrap();
-    let (here, there) = (device.alloc(4).unwrap(), other.alloc(4).unwrap());
-    let launched = device.launch(&pipeline, [1, 1, 1], &[(&here, 0), (&there, 0)], &[0; 32]).map(|_| ());
-    assert_eq!(launched, Err(MetalError::ForeignBuffer { kernel: "k".into(), index: 1 }));
+        let (x, mut y) = (device.upload(x.view()).unwrap(), device.zeros(Elem::F32, &[1, ROW]).unwrap());
+        let stream = device.stream().unwrap().fork().unwrap();
+        let args = &mut [Arg::Read(x.view()), Arg::Write(y.view_mut())];
+        device.launch_async(&stream, &pipeline, [1, 1, 1], args).unwrap();
+        let after = stream.event().unwrap();
+        let failed = DeviceError::Metal(MetalError::Failed { what: "fails".into(), message: "a page fault".into() });
+        assert_eq!(after.synchronize(), Err(failed.clone()));
+        assert_eq!(stream.synchronize(), Err(failed.clone()));
+        assert_eq!(stream.synchronize(), Ok(()), "it was said");
+        assert_eq!(y.download().map(|_| ()), Err(TensorError::Device(failed)));
+    }
+
+    #[test]
+    fn one_text_is_compiled_once_a_device() {
+        use crate::metal::MetalDevice;
+        use std::sync::Arc;
+        use tilewright_compile::gpu::Access16;
+        let device = MetalDevice::open().unwrap();
+        let program = |name| {
+            let kernel = tilewright_compile::pass::run_gpu(double(name), None).unwrap();
+            let source = tilewright_compile::gpu::compile(&kernel, &device.target, &[Access16::Any; 2]).unwrap();
+            device.programs.get_or_compile(&device.gpu, &source).unwrap()
+        };
+        assert!(Arc::ptr_eq(&program("doubled"), &program("doubled")));
+        assert!(!Arc::ptr_eq(&program("doubled"), &program("other")));
+    }
 }
