@@ -61,7 +61,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args, library: &Library) -> Result<(), CliError> {
     if args.device == DeviceName::Interp {
-        let wanted = "a device with a tuning table, cpu or cuda".to_string();
+        let wanted = "a device with a tuning table: cpu, cuda or metal".to_string();
         return Err(CliError::Setting { text: format!("--device {}", args.device), wanted });
     }
     let cases = || bench::cases(library, &args.filters, args.device);
