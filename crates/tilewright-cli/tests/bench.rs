@@ -95,11 +95,11 @@ fn a_way_outside_of_our_bound_is_named_and_not_counted() {
     let wanted: Vec<_> = wanted.into_iter().zip([Value::Null, json!(8.0), json!(8.0)]).collect();
     assert_eq!(found, wanted.iter().map(|([peer, way], error)| [peer, way, error]).collect::<Vec<_>>());
     // The figures name the best peer, which is the exact way though another one took a hundredth of its time.
-    let page = std::fs::read_to_string(page).expect("the page");
+    let text = std::fs::read_to_string(&page).expect("the page");
     let ratio = rows[0]["ratio"].as_f64().expect("a ratio");
-    assert!(page.contains(&format!("<td>both</td><td>{ratio:.2}x as long</td>")), "{page}");
+    assert!(text.contains(&format!("<td>both</td><td>{ratio:.2}x as long</td>")), "{text}");
     let said = "not counted: its error is 8.0 times the bound";
-    assert_eq!(page.matches(said).count(), 2, "{page}");
+    assert_eq!(text.matches(said).count(), 2, "{text}");
     let lines = place.bench(&flags[..5]).stdout;
     assert_eq!(lines.matches(said).count(), 2, "{lines}");
 }
