@@ -128,7 +128,6 @@ fn run(device: &Device, text: &str, of: &Inputs) -> [Vec<f32>; 2] {
         Arg::Write(TensorViewMut::from_slice(&mut y, &[ROWS, WIDTH]).expect("as long as its shape")),
     ];
     device.launch(&pipeline, [1, 1, 1], &mut args).expect("it runs");
-    drop(args);
     [m, y]
 }
 
