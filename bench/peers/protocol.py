@@ -6,16 +6,18 @@ lines can be a peer as well: an executable NAME here, or NAME/target/release/NAM
 
     tile: {"batch": 1, "q_heads": 32, "kv_heads": 8, "q_len": 1, "kv_len": 4096, "head_dim": 128, "value_dim": 128,
            "dtype": "bf16", "kv_dtype": "bf16", "mask": "none", "format": "dense", "threads": 2, ...}          one line
-    peer: ready {"version": "...", "threads": 2, "tried": {"WAY": seconds, ...}}                        or: cannot REASON
+    peer: ready {"version": "...", "threads": 2, "tried": {"WAY": seconds, ...}, "errors": {"WAY": error, ...}}
+                                                                                                        or: cannot REASON
     tile: round 0.2
     peer: {"WAY": [seconds, seconds, ...], ...}
     ...                                                                                     until its input ends
 
 `mask` is none, causal (the last query is at the last key), additive (a float [q_len, kv_len] of the case's type that blocks
-nothing), or the text of features that no peer knows. `tried` has every way that worked; those that came within 1.5 times of the
-fastest one are measured in every round, and `tile` takes the best.
+nothing), or the text of features that no peer knows. `tried` has every way that worked, `errors` the largest error of each as a
+multiple of the bound that `tile` holds itself to. Of the ways inside the bound, and of those outside, the ones that came within
+1.5 times of the fastest are measured in every round; `tile` counts the best one inside, and names one outside that is faster.
 
-Every way's result is held against attention in f64 on some rows before it counts.
+Every way's result is held against attention in f64 on some rows: one that is wrong altogether is refused.
 """
 
 import dataclasses
@@ -88,33 +90,77 @@ def needs(case, dtypes=("f32", "f16", "bf16"), masks=("none", "causal", "additiv
         raise Cannot(f"no attention with {case['mask']}")
 
 
-def wrong(case, peer, name, result):
-    """What is wrong with a way's result on some rows, or None."""
+def sampled(count, most):
+    """So many places of an axis, or all of them: the first, the last, and some between."""
+    most = min(most, count)
+    return sorted({at * (count - 1) // max(most - 1, 1) for at in range(most)})
+
+
+ROWS = 64
+HEADS = 8
+
+
+def judged(case, peer, name, result):
+    """What is wrong with a way's result on some rows, or None; and its largest error there, as a multiple of the bound."""
     import numpy
 
     got = peer.array(result)
     wanted_shape = (case["batch"], case["q_heads"], case["q_len"], case["value_dim"])
     if got.shape != wanted_shape:
-        return f"shape {list(got.shape)} and not {list(wanted_shape)}"
+        return f"shape {list(got.shape)} and not {list(wanted_shape)}", math.inf
     q, k, v, added = peer.inputs
     mask = added
     if case["mask"] == "causal" and name not in peer.inexact:
         mask = causal_mask(case)
-    # By how much attention in this type may be off, of the largest number of a row: inside, some round scores and weights.
+    # By how much attention in this type may be off, of the largest number of a row, before it is something else.
     allowed = {"f32": 1e-3, "f16": 2e-2, "bf16": 1e-1}[case["dtype"]]
-    rows = sorted({0, case["q_len"] // 2, case["q_len"] - 1})
-    for head in sorted({0, case["q_heads"] - 1}):
-        keys, values = (x[0, head // group(case)].astype(numpy.float64) for x in (k, v))
-        for row in rows:
-            scores = keys @ q[0, head, row].astype(numpy.float64) / math.sqrt(case["head_dim"])
-            if mask is not None:
-                scores = scores + mask[row]
+    found, scale = [], 1 / math.sqrt(case["head_dim"])
+    for head in sampled(case["q_heads"], HEADS):
+        keys, values = (x[0, head // group(case)] for x in (k, v))
+        keys64, values64 = keys.astype(numpy.float64), values.astype(numpy.float64)
+        for row in sampled(case["q_len"], ROWS):
+            query = q[0, head, row]
+            seen = slice(None) if mask is None else mask[row] > -numpy.inf
+            add = 0 if mask is None else mask[row][seen]
+            scores = keys64[seen] @ query.astype(numpy.float64) * scale + add
             weights = numpy.exp(scores - scores.max())
-            wanted = weights @ values / weights.sum()
-            error = numpy.abs(got[0, head, row] - wanted).max() / numpy.abs(wanted).max()
-            if not error <= allowed:  # NaN is wrong
-                return f"wrong by {100 * error:.2g} % in row {row} of head {head}"
-    return None
+            wanted = weights @ values64[seen] / weights.sum()
+            error = numpy.abs(got[0, head, row] - wanted)
+            if not error.max() <= allowed * numpy.abs(wanted).max():  # NaN is wrong
+                off = 100 * error.max() / numpy.abs(wanted).max()
+                return f"wrong by {off:.2g} % in row {row} of head {head}", math.inf
+            plain = (keys[seen] @ query) * numpy.float32(scale) + numpy.float32(add)
+            book = numpy.abs(textbook(case["dtype"], plain, values[seen]) - wanted).max()
+            largest = scale * (numpy.abs(keys64[seen]) @ numpy.abs(query.astype(numpy.float64))).max()
+            found.append((error, wanted, book, largest, numpy.abs(values64[seen]).max()))
+    # As `reference::Bound` says, over these rows.
+    book, largest, value = (max(row[part] for row in found) for part in (2, 3, 4))
+    f32 = 2e-6 * value * max(1, largest / 16)
+    unit, least = {"f32": (0, 0), "f16": (2.0**-11, 2.0**-25), "bf16": (2.0**-8, 2.0**-134)}[case["dtype"]]
+    book = 0 if case["dtype"] == "f32" else book
+    bound = lambda wanted: numpy.maximum(2 * book, f32 + numpy.maximum(numpy.abs(wanted) * unit, least))
+    return None, max(float((error / bound(wanted)).max()) for error, wanted, *_ in found)
+
+
+def textbook(dtype, scores, values):
+    """Scores and softmax in f32, weights rounded to the type, their products summed in f32, the result rounded."""
+    import numpy
+
+    weights = numpy.exp(scores - scores.max())
+    return rounded(rounded(weights / weights.sum(), dtype) @ values, dtype)
+
+
+def rounded(x, dtype):
+    """f32 numbers to the nearest ones of a type."""
+    import numpy
+
+    if dtype == "f16":
+        return x.astype(numpy.float16).astype(numpy.float32)
+    if dtype == "bf16":
+        bits = x.astype(numpy.float32).view(numpy.uint32)
+        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & numpy.uint32(0xFFFF0000)
+        return bits.view(numpy.float32)
+    return x
 
 
 def run(way, seconds, least=1, warm=True):
@@ -130,19 +176,20 @@ def run(way, seconds, least=1, warm=True):
 
 
 def try_ways(case, peer):
-    """Seconds of each way that works, and what is wrong with the others."""
-    tried, refused = {}, []
+    """Seconds of each way that works and its error, and what is wrong with the others."""
+    tried, errors, refused = {}, {}, []
     for name, way in peer.ways.items():
         try:
-            fault = wrong(case, peer, name, way())
+            fault, error = judged(case, peer, name, way())
             if fault is None:
+                errors[name] = error
                 first = run(way, 0, 1, warm=False)  # it ran before
                 tried[name] = first[0] if first[0] > SLOW else min(first + run(way, 0.3, 3, warm=False))
-        except Exception as error:  # whatever a library raises, the way does not work
-            fault = one_line(error)
+        except Exception as failure:  # whatever a library raises, the way does not work
+            fault = one_line(failure)
         if fault is not None:
             refused.append(f"{name}: {fault}")
-    return tried, refused
+    return tried, errors, refused
 
 
 def one_line(error):
@@ -171,7 +218,7 @@ def main():
     case = json.loads(sys.stdin.readline())
     try:
         peer = load(sys.argv[1]).prepare(case)
-        tried, refused = try_ways(case, peer)
+        tried, errors, refused = try_ways(case, peer)
         if not tried:
             raise Cannot("; ".join(refused))
     except Cannot as error:
@@ -180,8 +227,12 @@ def main():
         return answer(f"cannot import {one_line(error)}")
     for line in refused:
         print(line, file=sys.stderr)
-    answer("ready " + json.dumps({"version": peer.version, "threads": peer.threads, "tried": tried}))
-    kept = [name for name, seconds in tried.items() if seconds <= KEPT * min(tried.values())]
+    said = {"version": peer.version, "threads": peer.threads, "tried": tried, "errors": errors}
+    answer("ready " + json.dumps(said))
+    kept = []
+    for inside in (True, False):
+        ways = {name: seconds for name, seconds in tried.items() if (errors[name] <= 1) == inside}
+        kept += [name for name, seconds in ways.items() if seconds <= KEPT * min(ways.values())]
     for line in sys.stdin:
         seconds = float(line.split()[1]) / len(kept)
         answer(json.dumps({name: run(peer.ways[name], seconds, warm=tried[name] <= SLOW) for name in kept}))

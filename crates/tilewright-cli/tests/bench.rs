@@ -77,6 +77,33 @@ fn answers(answer: &str) -> String {
     format!("{}\nwhile read -r round; do echo '{answer}'; done", ready(r#""way": 1"#))
 }
 
+/// The way `loose` takes 1 s, its error is eight times the bound; the way `exact` takes 100 s.
+const LOOSE: &str = r#"echo 'ready {"version": "fake 1", "threads": 1, "tried": {}, "errors": {"loose": 8, "exact": 0.5}}'
+while read -r round; do echo '{"loose": [1], "exact": [100]}'; done"#;
+
+#[test]
+fn a_way_outside_of_our_bound_is_named_and_not_counted() {
+    let place = Place::new();
+    place.peer("both", LOOSE);
+    place.peer("loose", &LOOSE.replace(r#", "exact": [100]"#, ""));
+    let page = place.at("page.html");
+    let flags = [CASE, "--rounds", "2", "--against", "both,loose", "--html", page.to_str().expect("UTF-8")];
+    let report = place.report(&flags);
+    let rows = report["rows"][0]["against"].as_array().expect("peers");
+    let found: Vec<_> = rows.iter().map(|row| [&row["peer"], &row["way"], &row["outside"]]).collect();
+    let wanted = [["both", "exact"], ["both", "loose"], ["loose", "loose"]].map(|row| row.map(Value::from));
+    let wanted: Vec<_> = wanted.into_iter().zip([Value::Null, json!(8.0), json!(8.0)]).collect();
+    assert_eq!(found, wanted.iter().map(|([peer, way], error)| [peer, way, error]).collect::<Vec<_>>());
+    // The figures name the best peer, which is the exact way though another one took a hundredth of its time.
+    let text = std::fs::read_to_string(&page).expect("the page");
+    let ratio = rows[0]["ratio"].as_f64().expect("a ratio");
+    assert!(text.contains(&format!("<td>both</td><td>{ratio:.2}x as long</td>")), "{text}");
+    let said = "not counted: its error is 8.0 times the bound";
+    assert_eq!(text.matches(said).count(), 2, "{text}");
+    let lines = place.bench(&flags[..5]).stdout;
+    assert_eq!(lines.matches(said).count(), 2, "{lines}");
+}
+
 #[test]
 fn a_peer_that_fails_is_named_and_the_others_count() {
     let place = Place::new();

@@ -1,6 +1,6 @@
 //! What the CPU lowering makes of kernels: where values live, what is packed, what is fused.
 
-use tilewright_compile::cpu::{MAX_STREAMED, MicroKind, PackSource, Program, Rows, Stats, Step, Target, lower};
+use tilewright_compile::cpu::{MAX_STREAMED, MicroKind, Pack, PackSource, Program, Rows, Stats, Step, Target, lower};
 use tilewright_compile::pass;
 use tilewright_ir::Elem;
 use tilewright_ir::text::parse;
@@ -660,4 +660,85 @@ fn the_same_kernel_gives_the_same_program() {
     let (once, again) = (lowered(ATTENTION), lowered(ATTENTION));
     assert_eq!(once.to_string(), again.to_string());
     assert_eq!(once, again);
+}
+
+/// Scores with a bias and a mask, and values of the keys that some real row attends.
+const MASKED: &str = "kernel masked(x: view<f32, 2>, bias: view<f16, 2>, v: view<f32, 2>, scale: f32, end: i32, real: i32, out m: view<f32, 2>, out y: view<f32, 2>) {
+  %0 = constant value=0 elem=i32
+  %zero = constant value=0 elem=f32
+  %low = constant value=-inf elem=f32
+  %by = constant value=1.5 elem=f32
+  %x1 = load %x, %0, %0 shape=[9, 37]
+  %stored = load %bias, %0, %0 shape=[9, 37]
+  %cells = cast %stored to=f32
+  %key = iota axis=1 shape=[1, 37]
+  %row = iota axis=0 shape=[9, 1]
+  %scaled = mul %x1, %scale
+  %biased = mul %cells, %by
+  %sum = add %scaled, %biased
+  %there = lt %key, %end
+  %before = le %key, %row
+  %both = and %there, %before
+  %free = ne %cells, %low
+  %attended = and %both, %free
+  %scores = select %attended, %sum, %low
+  %top = reduce_max %scores axis=1
+  %exists = lt %row, %real
+  %counted = and %attended, %exists
+  %ones = cast %counted to=i32
+  %any = reduce_max %ones axis=0
+  %column = transpose %any
+  %keep = ne %column, %0
+  %v1 = load %v, %0, %0 shape=[37, 21]
+  %v2 = select %keep, %v1, %zero
+  %safe = max %scores, %by
+  %product = dot %safe, %v2
+  store %m, %top, %0, %0
+  store %y, %product, %0, %0
+}";
+
+#[test]
+fn scores_with_bias_and_mask_are_one_op_with_their_largest_and_what_any_row_attends() {
+    let program = lowered(MASKED);
+    let masked: Vec<_> = steps(&program)
+        .into_iter()
+        .filter_map(|s| match s {
+            Step::Vector(v) => Some(v.ops.iter().filter_map(|op| match &op.kind {
+                MicroKind::Masked(of) => Some(of),
+                _ => None,
+            })),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    let [of] = masked[..] else { panic!("{} of them\n{program}", masked.len()) };
+    let bounds = of.bounds.as_ref().map(|bounds| bounds.relations.len());
+    assert_eq!(bounds, Some(2), "{program}");
+    assert!(of.scale.is_some() && of.bias.is_some_and(|bias| bias.blocks.is_some()), "{program}");
+    assert!(of.max.is_some() && of.any.as_ref().is_some_and(|any| any.of.is_some()), "{program}");
+    assert_eq!(count(&program, |s| matches!(s, Step::Reduce { .. })), 0, "{program}");
+}
+
+#[test]
+fn rows_that_a_mask_leaves_out_are_left_out_while_they_are_packed() {
+    let program = lowered(MASKED);
+    let kept = |s: &Step| matches!(s, Step::Pack(Pack { source: PackSource::Window(_), keep: Some(_), .. }));
+    assert_eq!(count(&program, kept), 1, "{program}");
+    // Values that are read elsewhere as well stay as they are.
+    let read = MASKED.replace("store %m, %top", "store %m, %v2");
+    assert_eq!(count(&lowered(&read), kept), 0);
+    // And so do rows in whose place there is another number than zero.
+    let other = MASKED.replace("select %keep, %v1, %zero", "select %keep, %v1, %by");
+    assert_eq!(count(&lowered(&other), kept), 0);
+}
+
+#[test]
+fn what_something_else_reads_of_scores_is_made() {
+    for (read, fused) in [("%sum", 0), ("%scaled", 1), ("%top", 1), ("%attended", 0), ("%both", 1)] {
+        let program =
+            lowered(&MASKED.replace("store %m, %top", &format!("%shown = cast {read} to=f32\n store %m, %shown")));
+        let of =
+            |s: &Step| matches!(s, Step::Vector(v) if v.ops.iter().any(|op| matches!(op.kind, MicroKind::Masked(_))));
+        assert_eq!(count(&program, of), fused, "{read}\n{program}");
+    }
 }

@@ -2,7 +2,7 @@
 
 mod plot;
 
-use super::report::{Outcome, PeerRow, Report, Row};
+use super::report::{Outcome, PeerRow, Report, Row, not_counted};
 use super::stats::{Ratio, Times};
 use crate::output;
 
@@ -53,9 +53,10 @@ fn case(row: &Row) -> String {
     let mut sides = side("side ours", "tilewright", &row.times, least, &percent);
     for PeerRow { peer, outcome } in &row.against {
         sides.push_str(&match outcome {
-            Outcome::Measured { way, times, ratio: Ratio { ratio, .. }, .. } => {
+            Outcome::Measured { way, times, ratio: Ratio { ratio, .. }, outside, .. } => {
                 let name = if way.is_empty() { peer.clone() } else { format!("{peer} ({way})") };
-                side("side", &name, times, least, &format!("{ratio:.2}x as long"))
+                let why = outside.map_or(String::new(), |error| format!(", {}", not_counted(error)));
+                side("side", &name, times, least, &format!("{ratio:.2}x as long{why}"))
             }
             Outcome::Missing { reason } => {
                 format!("<div class=\"side faint\">{} {}</div>\n", text(peer), text(reason))

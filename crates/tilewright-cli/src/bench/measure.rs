@@ -83,7 +83,7 @@ pub fn measure(
         }
     }
     let times = Times::of(&rounds).ok_or_else(|| CliError::Failed("a run took no time".to_string()))?;
-    let against = others.into_iter().map(|other| other.row(&times)).collect();
+    let against = others.into_iter().flat_map(|other| other.rows(&times)).collect();
     let check = own.check(case)?;
     let timing = Timing { clock: Clock::Host, times, planned: own.planned.as_secs_f64(), host: None, sets: 1 };
     let mut row = Row::new(kernel, case, &own.plan, features, timing, check);
@@ -119,25 +119,37 @@ impl Other<'_> {
         Ok(())
     }
 
-    /// Beside these times of ours.
-    fn row(self, ours: &Times) -> PeerRow {
-        let peer = self.name.to_string();
-        let missing = |reason: String| PeerRow { peer: peer.clone(), outcome: Outcome::Missing { reason } };
+    /// Beside these times of ours: the best way, and one that was faster but is outside of the bound that ours are held to.
+    fn rows(self, ours: &Times) -> Vec<PeerRow> {
+        let row = |outcome: Outcome| PeerRow { peer: self.name.to_string(), outcome };
         let ready = match &self.side {
             Ok(Side::Own(_)) => None,
-            Ok(Side::Peer(running)) => Some(ReadyPeer::from(&running.ready)),
-            Err(error) => return missing(error.to_string()),
+            Ok(Side::Peer(running)) => Some(&running.ready),
+            Err(error) => return vec![row(Outcome::Missing { reason: error.to_string() })],
         };
-        match best(&self.answers, ours) {
-            Some((way, times, ratio)) => PeerRow { peer, outcome: Outcome::Measured { way, times, ratio, ready } },
-            None => missing("measured no way in every round".to_string()),
+        let error = |way: &str| ready.and_then(|ready| ready.outside(way));
+        let [inside, outside] =
+            [false, true].map(|outside| best(&self.answers, ours, |way| error(way).is_some() == outside));
+        let faster =
+            outside.filter(|(_, times, _)| inside.as_ref().is_none_or(|(_, other, _)| times.seconds < other.seconds));
+        let rows: Vec<PeerRow> = inside
+            .into_iter()
+            .chain(faster)
+            .map(|(way, times, ratio)| {
+                let (outside, ready) = (error(&way), ready.map(ReadyPeer::from));
+                row(Outcome::Measured { way, times, ratio, outside, ready })
+            })
+            .collect();
+        match rows.is_empty() {
+            true => vec![row(Outcome::Missing { reason: "measured no way in every round".to_string() })],
+            false => rows,
         }
     }
 }
 
-/// The fastest of the ways that were measured in every round.
-fn best(answers: &[Answer], ours: &Times) -> Option<(String, Times, Ratio)> {
-    let ways = answers.first()?.keys().filter_map(|way| {
+/// The fastest of these ways that were measured in every round.
+fn best(answers: &[Answer], ours: &Times, counts: impl Fn(&str) -> bool) -> Option<(String, Times, Ratio)> {
+    let ways = answers.first()?.keys().filter(|way| counts(way)).filter_map(|way| {
         let rounds: Option<Vec<_>> = answers.iter().map(|answer| answer.get(way).cloned()).collect();
         let times = Times::of(&rounds?)?;
         let ratio = Ratio::of(&times, ours)?;
@@ -230,9 +242,11 @@ mod tests {
         };
         let ours = Times::of(&[vec![1.0], vec![1.0]]).unwrap();
         let answers = [answer(&[("a", 4.0), ("b", 3.0), ("c", 1.0)]), answer(&[("a", 4.0), ("b", 3.0)])];
-        let (way, times, ratio) = best(&answers, &ours).unwrap();
+        let (way, times, ratio) = best(&answers, &ours, |_| true).unwrap();
         assert_eq!((way.as_str(), times.seconds, ratio.ratio), ("b", 3.0, 3.0));
-        assert!(best(&[], &ours).is_none());
-        assert!(best(&answers[..1], &ours).is_none(), "a round is missing");
+        assert!(best(&[], &ours, |_| true).is_none());
+        assert!(best(&answers[..1], &ours, |_| true).is_none(), "a round is missing");
+        let (way, ..) = best(&answers, &ours, |way| way != "b").unwrap();
+        assert_eq!(way, "a", "what does not count is passed over");
     }
 }

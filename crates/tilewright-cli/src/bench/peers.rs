@@ -185,6 +185,16 @@ pub struct Ready {
     pub threads: Option<usize>,
     /// Seconds of each way that it tried.
     pub tried: BTreeMap<String, f64>,
+    /// The largest error of each way, as a multiple of the bound that ours are held to; none of a way that was not held to it.
+    #[serde(default)]
+    pub errors: BTreeMap<String, f64>,
+}
+
+impl Ready {
+    /// The error of a way, where it is outside of the bound: such a way does less than ours and is not counted.
+    pub fn outside(&self, way: &str) -> Option<f64> {
+        self.errors.get(way).copied().filter(|error| error.is_nan() || *error > 1.0)
+    }
 }
 
 /// Times of each way in one round.

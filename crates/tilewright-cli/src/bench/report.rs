@@ -90,6 +90,9 @@ pub enum Outcome {
         /// How many times as long it took as ours.
         #[serde(flatten)]
         ratio: Ratio,
+        /// Its error as a multiple of the bound that ours are held to, where that is above 1: it is not counted.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        outside: Option<f64>,
         #[serde(flatten)]
         ready: Option<ReadyPeer>,
     },
@@ -107,12 +110,14 @@ pub struct ReadyPeer {
     pub peer_threads: Option<usize>,
     /// Seconds of each way that it tried before the rounds.
     pub tried: BTreeMap<String, f64>,
+    /// The largest error of each, as a multiple of the bound that ours are held to.
+    pub errors: BTreeMap<String, f64>,
 }
 
 impl From<&Ready> for ReadyPeer {
     fn from(ready: &Ready) -> ReadyPeer {
-        let Ready { version, threads, tried } = ready.clone();
-        ReadyPeer { version, peer_threads: threads, tried }
+        let Ready { version, threads, tried, errors } = ready.clone();
+        ReadyPeer { version, peer_threads: threads, tried, errors }
     }
 }
 
@@ -176,12 +181,13 @@ impl Row {
         }
     }
 
-    /// The peer that was fastest, its median, and how it stands to ours. Twins of ours are no peers.
+    /// The peer that was fastest, its median, and how it stands to ours. Twins of ours are no peers, nor is what computes
+    /// outside of the bound that ours are held to.
     pub fn best_peer(&self) -> Option<(&str, f64, Ratio)> {
         let peers = self.against.iter().filter(|peer| !super::OWN.contains(&peer.peer.as_str()));
         let measured = peers.filter_map(|peer| match &peer.outcome {
-            Outcome::Measured { times, ratio, .. } => Some((peer.peer.as_str(), times.seconds, *ratio)),
-            Outcome::Missing { .. } => None,
+            Outcome::Measured { times, ratio, outside: None, .. } => Some((peer.peer.as_str(), times.seconds, *ratio)),
+            Outcome::Measured { outside: Some(_), .. } | Outcome::Missing { .. } => None,
         });
         measured.min_by(|one, other| one.1.total_cmp(&other.1))
     }
@@ -211,16 +217,25 @@ impl Row {
         for PeerRow { peer, outcome } in &self.against {
             line.push('\n');
             line.push_str(&match outcome {
-                Outcome::Measured { way, times, ratio: Ratio { ratio, ratio_low, ratio_high }, .. } => {
+                Outcome::Measured { way, times, ratio: Ratio { ratio, ratio_low, ratio_high }, outside, .. } => {
                     let name = if way.is_empty() { format!("  {peer}") } else { format!("  {peer} ({way})") };
                     let ratio = format!("{ratio:.2}x as long [{ratio_low:.2}, {ratio_high:.2}]");
-                    format!("{name:width$}{}   {ratio}", times_text(times))
+                    let line = format!("{name:width$}{}   {ratio}", times_text(times));
+                    match outside {
+                        Some(error) => format!("{line} {}", paint(BAD, not_counted(*error))),
+                        None => line,
+                    }
                 }
                 Outcome::Missing { reason } => paint(FAINT, format!("  {peer} {}", reason.escape_debug())),
             });
         }
         line
     }
+}
+
+/// Why a way of a peer does not count.
+pub fn not_counted(error: f64) -> String {
+    format!("not counted: its error is {error:.1} times the bound")
 }
 
 fn times_text(times: &Times) -> String {

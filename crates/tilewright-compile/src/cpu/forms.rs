@@ -58,6 +58,17 @@ pub(super) struct Forms {
     streamed: HashMap<ValueId, Streamed>,
     /// The operands of products of pairs.
     paired: HashSet<(ValueId, ValueId)>,
+    /// Right operands of products that are packed from memory, but for some rows.
+    kept: HashMap<ValueId, Kept>,
+}
+
+/// Rows of a tile from memory where a mask says so, and zero where not.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    /// A load or gather.
+    pub source: Inst,
+    /// `[rows, 1]`.
+    pub keep: ValueId,
 }
 
 /// A right operand that is read row by row where it lies.
@@ -133,6 +144,16 @@ impl Forms {
         }
         let makers: Vec<Makers<'_>> =
             (0..kernel.regions.len()).map(|region| Makers::new(kernel, &uses, RegionId(region as u32))).collect();
+        for (region, inst) in kernel.regions.iter().enumerate().flat_map(|(at, r)| r.insts.iter().map(move |i| (at, i)))
+        {
+            if let (Op::Matmul(Matmul::Dot), &[_, b]) = (&inst.op, &inst.operands[..]) {
+                let root = forms.root(forms.packed(b, false).value());
+                if let Some(kept) = forms.find_kept(kernel, &makers[region], root) {
+                    forms.absorbed.insert(kept.source.results[0]);
+                    forms.kept.insert(root, kept);
+                }
+            }
+        }
         let in_regions = kernel.regions.iter().enumerate().flat_map(|(at, r)| r.insts.iter().map(move |i| (at, i)));
         for (region, inst) in in_regions {
             if let (Op::Matmul(Matmul::Dot), &[a, b]) = (&inst.op, &inst.operands[..]) {
@@ -149,9 +170,11 @@ impl Forms {
                 if !packs.contains(&form) {
                     packs.push(form);
                 }
-                if rows.get(&root) != Some(&shape.and_then(last_extent)) {
+                if !forms.kept.contains_key(&root) && rows.get(&root) != Some(&shape.and_then(last_extent)) {
                     forms.plain.insert(root);
                 }
+            } else if let Some(kept) = inst.results.first().and_then(|r| forms.kept.get(r)) {
+                forms.plain.insert(forms.root(kept.keep));
             } else if !inst.results.iter().any(|r| forms.reshapes.contains_key(r) || forms.transposes.contains_key(r)) {
                 // Those two read their sources only where they are read themselves.
                 let roots: Vec<ValueId> = inst.operands.iter().map(|&v| forms.root(v)).collect();
@@ -167,6 +190,35 @@ impl Forms {
                 return forms;
             }
         }
+    }
+
+    /// The rows that a right operand of a product, which nothing else reads, keeps of a tile that nothing else reads either.
+    fn find_kept(&self, kernel: &Kernel, makers: &Makers<'_>, root: ValueId) -> Option<Kept> {
+        let choice = makers.single(root)?;
+        let (Op::Elementwise(Elementwise::Select), &[keep, mut name, zero]) = (&choice.op, &choice.operands[..]) else {
+            return None;
+        };
+        let shape = kernel.ty(root).shape()?;
+        let (rows, width) = (shape.extent(0)?, shape.extent(1)?);
+        let of_rows = kernel.ty(keep).shape().is_some_and(|s| s.extents().eq([rows, 1]));
+        if shape.rank() != 2 || !of_rows || kernel.ty(name).shape() != Some(shape) || !makers.is_zero(zero) {
+            return None;
+        }
+        let source = loop {
+            let inst = makers.single(name)?;
+            match self.reshapes.get(&name) {
+                Some(&from) => name = from,
+                None => break inst,
+            }
+        };
+        let in_rows = match &source.op {
+            Op::Memory(Memory::Load { shape }) => shape.rank() >= 2 && last_extent(*shape) == Some(width),
+            Op::Memory(Memory::Gather { axis, shape }) => {
+                usize::from(*axis) + 1 < shape.rank() && last_extent(*shape) == Some(width)
+            }
+            _ => false,
+        };
+        in_rows.then(|| Kept { source: source.clone(), keep })
     }
 
     /// Has the operands of a product stand in pairs, and says what the left one is made of: one that was rounded for the product
@@ -287,6 +339,11 @@ impl Forms {
         self.codes.get(&root)
     }
 
+    /// The rows that a root keeps of what lies in memory.
+    pub fn kept(&self, root: ValueId) -> Option<&Kept> {
+        self.kept.get(&root)
+    }
+
     /// How a product reads its right operand, where that is not packed.
     pub fn streamed(&self, b: ValueId) -> Option<&Streamed> {
         self.streamed.get(&b)
@@ -339,6 +396,9 @@ impl Forms {
         }
         if let Some(codes) = inst.results.first().and_then(|r| self.codes.get(r)) {
             return self.asked(&codes.parts).collect();
+        }
+        if let Some(kept) = inst.results.first().and_then(|r| self.kept.get(r)) {
+            return self.asked(std::slice::from_ref(&kept.source)).chain([plain(kept.keep)]).collect();
         }
         inst.operands.iter().map(|&v| plain(v)).collect()
     }

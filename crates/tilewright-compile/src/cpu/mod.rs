@@ -10,11 +10,13 @@
 //! - `rows`: which right operands of products are read where they lie, or decoded
 //! - `units`: which instructions run together, in which order
 //! - `weights`: what of a fused loop is the weights of a softmax
+//! - `masked`: what of it is the scores, with bias and mask
 //! - `lower` and `vector`: where each value lives, the steps, and the micro-ops of a fused loop
 
 mod arena;
 mod forms;
 mod lower;
+mod masked;
 mod print;
 mod program;
 mod rows;

@@ -46,10 +46,11 @@ fn block(f: &mut fmt::Formatter<'_>, steps: &[Step], depth: usize) -> fmt::Resul
                 }
             }
             Step::Pair { src, dst, rows, columns } => writeln!(f, "@{dst} = pair [{rows}, {columns}] @{src}")?,
-            Step::Pack(Pack { source, transposed, pairs, k, n, dst }) => {
+            Step::Pack(Pack { source, transposed, pairs, k, n, keep, dst }) => {
                 let how =
                     format!("{}{}", if *transposed { " transposed" } else { "" }, if *pairs { " pairs" } else { "" });
-                writeln!(f, "@{dst} = pack [{k}, {n}]{how} {source}")?
+                let kept = keep.map_or(String::new(), |keep| format!(" where @{keep}"));
+                writeln!(f, "@{dst} = pack [{k}, {n}]{how} {source}{kept}")?
             }
             Step::Dot(Dot { a, b, c, m, n, k, accumulate, pairs }) => {
                 let (add, pairs) = (if *accumulate { "+" } else { "" }, if *pairs { " of pairs" } else { "" });
@@ -125,12 +126,18 @@ impl fmt::Display for MicroOp {
             MicroKind::IotaCol => "iota cols".to_string(),
             MicroKind::Weights { sum: None } => "weights".to_string(),
             MicroKind::Weights { sum: Some(sum) } => format!("weights, sum {sum},"),
+            MicroKind::Masked(masked) => masked.to_string(),
+            MicroKind::FoldRows(_) => "largest of all rows of".to_string(),
             MicroKind::Reduce { op, .. } => format!("{op:?}").split(' ').next().unwrap_or_default().to_lowercase(),
         };
         let count = match &self.kind {
             MicroKind::Map { op, .. } => Op::from(op.clone()).signature().operands.len(),
-            MicroKind::Cast { .. } | MicroKind::Bitcast { .. } | MicroKind::Copy | MicroKind::Reduce { .. } => 1,
-            MicroKind::IotaRow { .. } | MicroKind::IotaCol => 0,
+            MicroKind::Cast { .. }
+            | MicroKind::Bitcast { .. }
+            | MicroKind::Copy
+            | MicroKind::FoldRows(_)
+            | MicroKind::Reduce { .. } => 1,
+            MicroKind::IotaRow { .. } | MicroKind::IotaCol | MicroKind::Masked(_) => 0,
             MicroKind::Weights { .. } => 3,
         };
         let operands: Vec<String> = self.src.iter().take(count).map(|s| s.place.to_string()).collect();
@@ -141,6 +148,52 @@ impl fmt::Display for MicroOp {
             self.extent,
             operands.iter().map(|o| format!(" {o}")).collect::<String>()
         )
+    }
+}
+
+impl fmt::Display for Masked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Masked { x, scale, bias, bounds, cells, otherwise, max, any } = self;
+        write!(f, "masked {x}")?;
+        if let Some(scale) = scale {
+            write!(f, " * {scale}")?;
+        }
+        if let Some(Bias { cells, factor, blocks }) = bias {
+            write!(f, " + {cells} * {factor}")?;
+            if let Some(blocks) = blocks {
+                write!(f, " unless {blocks}")?;
+            }
+        }
+        if let Some(Bounds { of, relations }) = bounds {
+            for (relation, bound) in relations {
+                write!(f, ", if {of} {relation} {}", bound.place)?;
+            }
+        }
+        if let Some(cells) = cells {
+            write!(f, ", if {cells}")?;
+        }
+        write!(f, ", else {otherwise}")?;
+        if let Some(max) = max {
+            write!(f, ", largest {max}")?;
+        }
+        if let Some(Any { dst, of }) = any {
+            write!(f, ", any {dst}")?;
+            if let Some((a, relation, b)) = of {
+                write!(f, " where {} {relation} {}", a.place, b.place)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Relation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Relation::Less => "<",
+            Relation::LessOrEqual => "<=",
+            Relation::Greater => ">",
+            Relation::GreaterOrEqual => ">=",
+        })
     }
 }
 

@@ -224,6 +224,8 @@ pub struct Pack {
     pub k: u32,
     /// Columns.
     pub n: u32,
+    /// A mask lane for each row of the source: rows where it is not set are zero, and not read. Of none, all are.
+    pub keep: Option<LaneIndex>,
     /// Where the panels go.
     pub dst: LaneIndex,
 }
@@ -294,8 +296,84 @@ pub enum MicroKind {
     /// `exp2(src0 * src1 - src2)`, with one rounding or two of the exponent, of a full operand, one lane and a lane a row; and
     /// the sum of each row, where it is wanted: the weights of a softmax.
     Weights { sum: Option<Place> },
+    /// The scores of a softmax: scaled, with a bias, and another number where a pair is not attended.
+    Masked(Box<Masked>),
+    /// All rows folded to one with the largest integers, block after block.
+    FoldRows(Lane),
     /// A whole row folded to one lane; `wrap` as for `Map`.
     Reduce { op: Reduce, lane: Lane, wrap: Option<Elem> },
+}
+
+/// `attended ? x * scale + bias * factor : otherwise`. A pair is attended where every bound, the bias and the cell say so.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Masked {
+    /// Full.
+    pub x: Place,
+    /// One lane; 1 if there is none.
+    pub scale: Option<Place>,
+    /// What is added.
+    pub bias: Option<Bias>,
+    /// What bounds the columns that a row attends.
+    pub bounds: Option<Bounds>,
+    /// Mask lanes, full.
+    pub cells: Option<Place>,
+    /// One lane.
+    pub otherwise: Place,
+    /// The largest result of each row, where it is wanted.
+    pub max: Option<Place>,
+    /// Whether any row attends a column, where it is wanted.
+    pub any: Option<Any>,
+}
+
+/// A bias of a score.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Bias {
+    /// Full.
+    pub cells: Place,
+    /// One lane.
+    pub factor: Place,
+    /// One lane: cells that are equal to it block.
+    pub blocks: Option<Place>,
+}
+
+/// Bounds of an i32 number that each column has.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Bounds {
+    /// The numbers: a lane a column.
+    pub of: Place,
+    /// Relations of the number to a lane a row, or to one lane; all have to hold.
+    pub relations: Vec<(Relation, Operand)>,
+}
+
+/// Which columns some row attends, as 1 and 0, a lane a column.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Any {
+    /// The result.
+    pub dst: Place,
+    /// Only rows for which this relation of two lanes, one a row or one, holds count.
+    pub of: Option<(Operand, Relation, Operand)>,
+}
+
+/// Relations of i32 numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "as their names say")]
+pub enum Relation {
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+impl Relation {
+    /// The relation of `b` to `a` where this is that of `a` to `b`.
+    pub fn mirrored(self) -> Relation {
+        match self {
+            Relation::Less => Relation::Greater,
+            Relation::LessOrEqual => Relation::GreaterOrEqual,
+            Relation::Greater => Relation::Less,
+            Relation::GreaterOrEqual => Relation::LessOrEqual,
+        }
+    }
 }
 
 /// Which part of a `[rows, cols]` domain a value covers.

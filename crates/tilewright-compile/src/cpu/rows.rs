@@ -40,6 +40,21 @@ impl<'k> Makers<'k> {
         self.by_result.get(&value).copied().filter(|_| self.uses.get(&value) == Some(&1))
     }
 
+    /// Whether a value is zero, repeated.
+    pub fn is_zero(&self, value: ValueId) -> bool {
+        match self.anywhere(value).map(|inst| (&inst.op, &inst.operands[..])) {
+            Some((Op::Elementwise(Elementwise::Constant { value, .. }), _)) => value.0.to_bits() == 0,
+            Some((Op::ShapeOp(ShapeOp::Broadcast { .. } | ShapeOp::Reshape { .. }), &[of])) => self.is_zero(of),
+            _ => false,
+        }
+    }
+
+    /// The instruction that makes a value, of this region or of one around it.
+    fn anywhere(&self, value: ValueId) -> Option<&'k Inst> {
+        let insts = || self.kernel.regions.iter().flat_map(|region| &region.insts);
+        insts().find(|inst| inst.results.contains(&value))
+    }
+
     /// The instruction behind reshapes and casts that nothing else reads, all of which go to `through`. The casts change no
     /// number, but for one that rounds to `rounds`, which there must be unless that is f32.
     fn behind(&self, mut value: ValueId, rounds: Elem, through: &mut Vec<ValueId>) -> Option<&'k Inst> {

@@ -6,7 +6,7 @@
 use super::forms::Forms;
 use std::collections::HashSet;
 use tilewright_ir::op::{Control, Elementwise, Memory, Reduce, ShapeOp};
-use tilewright_ir::{Inst, Kernel, Op, RegionId, Shape, Type, ValueId};
+use tilewright_ir::{Elem, Inst, Kernel, Op, RegionId, Shape, Type, ValueId};
 
 /// What becomes one step, by positions in the region.
 #[derive(Debug)]
@@ -70,7 +70,11 @@ fn way(kernel: &Kernel, forms: &Forms, inst: &Inst) -> Way {
     if forms.is_virtual(inst) {
         return Way::Nothing;
     }
-    if inst.results.first().is_some_and(|&r| forms.accumulation(r).is_some() || forms.codes(r).is_some()) {
+    if inst
+        .results
+        .first()
+        .is_some_and(|&r| forms.accumulation(r).is_some() || forms.codes(r).is_some() || forms.kept(r).is_some())
+    {
         return Way::Alone;
     }
     let result = inst.results.first().and_then(|&r| kernel.ty(r).shape());
@@ -96,6 +100,7 @@ fn way(kernel: &Kernel, forms: &Forms, inst: &Inst) -> Way {
             Some(shape) if reduce.axis() + 1 == shape.rank() && !drops_nan(reduce, kernel.ty(inst.operands[0])) => {
                 fused(shape)
             }
+            Some(shape) if folds_rows(reduce, kernel.ty(inst.operands[0])) => fused(shape),
             _ => Way::Alone,
         },
         (Op::Control(Control::ProgramId { .. } | Control::ProgramCount { .. }), _)
@@ -112,6 +117,21 @@ fn drops_nan(reduce: &Reduce, operand: Type) -> bool {
         Reduce::Sum { .. } => false,
     };
     one && ignores && operand.elem().is_float()
+}
+
+/// Whether a reduction folds all rows of a matrix to one, in whatever order: its result is whole after the last row.
+pub(super) fn folds_rows(reduce: &Reduce, operand: Type) -> bool {
+    let integers = match operand.elem() {
+        Elem::I32 | Elem::U32 | Elem::I8 | Elem::U8 => true,
+        Elem::F32 | Elem::F16 | Elem::Bf16 | Elem::Bool => false,
+    };
+    let largest = match reduce {
+        Reduce::Max { axis: 0 } => true,
+        Reduce::Max { .. } | Reduce::Min { .. } | Reduce::Sum { .. } => false,
+    };
+    // A matrix of one row or column is spread as a row or a lane.
+    let matrix = operand.shape().is_some_and(|s| s.rank() == 2 && s.extents().all(|extent| extent > 1));
+    integers && largest && matrix
 }
 
 /// Whether a tile of shape `from` spreads over `to` by whole rows, whole columns, both or neither. Only rank 3 can miss.
@@ -181,7 +201,12 @@ impl Region<'_> {
             };
             if let Some(joined) = joined {
                 domain = joined;
-                made.extend(&inst.results);
+                // What reads all rows folded has to wait for the last.
+                let whole = match &inst.op {
+                    Op::Reduce(reduce) => folds_rows(reduce, self.kernel.ty(inst.operands[0])),
+                    Op::Elementwise(_) | Op::ShapeOp(_) | Op::Matmul(_) | Op::Memory(_) | Op::Control(_) => false,
+                };
+                if whole { &mut skipped } else { &mut made }.extend(&inst.results);
                 members.push(at);
                 done[at] = true;
             } else if matches!(self.ways[at], Way::Scalar | Way::Early) && !waits(&skipped) && !waits(&made) {

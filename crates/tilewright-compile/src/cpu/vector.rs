@@ -3,7 +3,7 @@
 use super::forms::Form;
 use super::lower::Lowering;
 use super::program::{Extent, Lane, LaneIndex, MicroKind, MicroOp, Operand, Place, VectorLoop};
-use super::units::Domain;
+use super::units::{Domain, folds_rows};
 use super::weights::{Piece, Weights, pieces};
 use std::collections::HashMap;
 use tilewright_ir::op::{Elementwise, ShapeOp};
@@ -70,6 +70,11 @@ impl<'f> Fusion<'f> {
         Extent::of(lowering.kernel.ty(value).shape().unwrap_or(Shape::SCALAR), self.domain)
     }
 
+    /// The instruction of the group that makes a value.
+    pub fn maker(&self, value: ValueId) -> Option<&'f Inst> {
+        self.insts.iter().find(|inst| inst.results.first() == Some(&value)).copied()
+    }
+
     /// Where an operand or result that lives in a buffer is.
     fn buffer(&self, extent: Extent, offset: LaneIndex) -> Place {
         Place { offset, row_stride: self.domain.row_stride(extent) }
@@ -110,6 +115,7 @@ impl<'f> Fusion<'f> {
                     Place { offset, row_stride: 0 }
                 });
             }
+            let place = |value: ValueId| places[&value];
             let operand = |value: ValueId| {
                 if let Some(&(_, offset)) = self.repeated.iter().find(|(v, _)| *v == value) {
                     return Operand { place: self.buffer(Extent::Full, offset), extent: Extent::Full };
@@ -137,6 +143,12 @@ impl<'f> Fusion<'f> {
                         src: [operand(*x), scale.map_or(one, operand), operand(*shift)],
                     }
                 }
+                Piece::Masked(of) => MicroOp {
+                    kind: MicroKind::Masked(Box::new(of.at(&place, &operand))),
+                    extent: Extent::Full,
+                    dst: places[&of.result],
+                    src: [operand(of.x); 3],
+                },
             });
             for value in piece.operands().into_iter().chain(piece.results()) {
                 let value = lowering.root(value);
@@ -166,6 +178,7 @@ impl<'f> Fusion<'f> {
                 MicroKind::Map { op: op.clone(), lane, wrap: wrap(result.elem()) }
             }
             Op::Reduce(op) => match first {
+                _ if folds_rows(op, operand) => MicroKind::FoldRows(Lane::from(operand.elem())),
                 Extent::Row | Extent::One if self.domain.cols != 1 => MicroKind::Copy, // one column: nothing to fold
                 _ => MicroKind::Reduce { op: op.clone(), lane: Lane::from(operand.elem()), wrap: wrap(result.elem()) },
             },

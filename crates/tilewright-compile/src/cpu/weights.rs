@@ -4,6 +4,7 @@
 //! one number. The scale and the sum may be missing.
 
 use super::lower::Lowering;
+use super::masked::{MaskedOf, masked};
 use super::program::Extent;
 use super::vector::Fusion;
 use tilewright_ir::op::{Elementwise, Reduce};
@@ -13,8 +14,10 @@ use tilewright_ir::{Elem, Inst, Op, ValueId};
 pub(super) enum Piece<'k> {
     /// One instruction.
     Inst(&'k Inst),
-    /// Several.
+    /// The weights of a softmax.
     Weights(Weights),
+    /// The scores of a softmax.
+    Masked(Box<MaskedOf>),
 }
 
 /// Instructions that run as one.
@@ -33,6 +36,7 @@ impl Piece<'_> {
         match self {
             Piece::Inst(inst) => inst.operands.clone(),
             Piece::Weights(Weights { x, scale, shift, .. }) => [*x].into_iter().chain(*scale).chain([*shift]).collect(),
+            Piece::Masked(masked) => masked.operands(),
         }
     }
 
@@ -40,25 +44,24 @@ impl Piece<'_> {
         match self {
             Piece::Inst(inst) => inst.results.clone(),
             Piece::Weights(Weights { result, sum, .. }) => [*result].into_iter().chain(*sum).collect(),
+            Piece::Masked(masked) => masked.results(),
         }
     }
 }
 
-/// The members of a group, positions among `insts`, with the instructions of weights side by side where their exponential
-/// stands: what ends or begins between them would share their places otherwise.
+/// The members of a group, positions among `insts`, with the instructions of a piece side by side where the one that it is
+/// found by stands: what ends or begins between them would share their places otherwise.
 pub(super) fn side_by_side(lowering: &Lowering<'_>, insts: &[Inst], members: &[usize]) -> Vec<usize> {
     let of_group: Vec<&Inst> = members.iter().map(|&m| &insts[m]).collect();
     let fusion = Fusion::of(lowering, &of_group);
-    let found: Vec<(Weights, Vec<ValueId>)> =
-        of_group.iter().filter_map(|inst| weights(lowering, &fusion, inst)).collect();
+    let found = found(lowering, &fusion);
     let mut order = Vec::new();
     for &member in members {
         let result = insts[member].results[0]; // every fusable op has one result
-        match found.iter().find(|(_, results)| results.contains(&result)) {
+        match found.iter().find(|found| found.members.contains(&result)) {
             None => order.push(member),
-            Some((weights, results)) if weights.result == result => {
-                let made = |value: &ValueId| members.iter().find(|&&m| insts[m].results[0] == *value);
-                order.extend(results.iter().filter_map(made));
+            Some(found) if found.by == result => {
+                order.extend(members.iter().filter(|&&m| found.members.contains(&insts[m].results[0])));
             }
             Some(_) => {}
         }
@@ -68,18 +71,47 @@ pub(super) fn side_by_side(lowering: &Lowering<'_>, insts: &[Inst], members: &[u
 
 /// The pieces of a group whose members stand in that order.
 pub(super) fn pieces<'k>(lowering: &Lowering<'_>, fusion: &Fusion<'k>) -> Vec<Piece<'k>> {
-    let found: Vec<(Weights, Vec<ValueId>)> =
-        fusion.insts.iter().filter_map(|inst| weights(lowering, fusion, inst)).collect();
+    let mut found = found(lowering, fusion);
     let mut pieces = Vec::new();
     for &inst in fusion.insts {
         let result = inst.results[0]; // every fusable op has one result
-        match found.iter().find(|(_, members)| members.contains(&result)) {
+        match found.iter().position(|found| found.members.contains(&result)) {
             None => pieces.push(Piece::Inst(inst)),
-            Some((weights, _)) if weights.result == result => pieces.push(Piece::Weights(*weights)),
+            Some(at) if found[at].by == result => {
+                pieces.push(std::mem::replace(&mut found[at].piece, Piece::Inst(inst)));
+            }
             Some(_) => {}
         }
     }
     pieces
+}
+
+/// Instructions that run as one.
+struct Found<'k> {
+    piece: Piece<'k>,
+    /// The result of the instruction that they are found by.
+    by: ValueId,
+    /// Their results.
+    members: Vec<ValueId>,
+}
+
+/// All of a group; none shares an instruction with another.
+fn found<'k>(lowering: &Lowering<'_>, fusion: &Fusion<'k>) -> Vec<Found<'k>> {
+    let mut all: Vec<Found<'k>> = Vec::new();
+    for inst in fusion.insts {
+        let weights = weights(lowering, fusion, inst).map(|(of, members)| (Piece::Weights(of), of.result, members));
+        let masked = || {
+            let (of, members) = masked(lowering, fusion, inst)?;
+            let by = of.result;
+            Some((Piece::Masked(Box::new(of)), by, members))
+        };
+        if let Some((piece, by, members)) = weights.or_else(masked)
+            && !all.iter().any(|found| found.members.iter().any(|member| members.contains(member)))
+        {
+            all.push(Found { piece, by, members });
+        }
+    }
+    all
 }
 
 /// The weights that an exponential ends, and the results that belong to them, in order.

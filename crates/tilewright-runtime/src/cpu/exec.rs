@@ -231,12 +231,13 @@ impl Thread<'_> {
     }
 
     fn pack(&self, pack: &Pack) {
-        let Pack { source, transposed, pairs, k, n, dst } = pack;
+        let Pack { source, transposed, pairs, k, n, keep, dst } = pack;
         let (rows, cols) = if *transposed { (*n, *k) } else { (*k, *n) };
         let kernels = self.launch.kernels;
         let (dst, panel) = (self.lane(*dst), kernels.target.panel);
+        let keep = keep.map(|keep| self.lane(keep).cast_const());
         // SAFETY: these kernels are for this processor, which has pairs where they are asked for; the lowering made room for the
-        // panels, and gave the indices their lanes.
+        // panels, and gave the indices and the rows to keep their lanes.
         let run = |source: &Place<'_>| unsafe {
             match (*pairs, kernels.pairs) {
                 (false, _) => {
@@ -251,9 +252,10 @@ impl Thread<'_> {
             }
         };
         match (self.stored(source), source) {
-            (Some(place), _) => run(&place),
+            (Some(place), _) => run(&place.keeping(keep)),
             (None, PackSource::Lanes(lanes)) => {
-                run(&Place::new(&View::of_lanes(self.lane(*lanes), rows, cols), &[0, 0], &[rows, cols], None));
+                let view = View::of_lanes(self.lane(*lanes), rows, cols);
+                run(&Place::new(&view, &[0, 0], &[rows, cols], None).keeping(keep));
             }
             (None, PackSource::Window(_) | PackSource::Gather { .. }) => {} // these have a place
         }

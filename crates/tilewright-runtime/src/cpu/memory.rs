@@ -79,13 +79,21 @@ pub(super) struct Place<'v> {
     extents: [usize; MAX_TILE_RANK],
     /// One axis (padded) is taken at indices instead of consecutive places.
     indices: Option<(usize, *const u32)>,
+    /// A lane for each row of all planes, 0 where nothing is read.
+    keep: Option<*const u32>,
 }
 
 impl<'v> Place<'v> {
     pub fn new(view: &'v View, origins: &[i32], extents: &[u32], indices: Option<(usize, *const u32)>) -> Place<'v> {
         let missing = MAX_TILE_RANK - extents.len();
-        let mut place =
-            Place { view, missing, origins: [0; MAX_TILE_RANK], extents: [1; MAX_TILE_RANK], indices: None };
+        let mut place = Place {
+            view,
+            missing,
+            origins: [0; MAX_TILE_RANK],
+            extents: [1; MAX_TILE_RANK],
+            indices: None,
+            keep: None,
+        };
         for (to, &extent) in place.extents[missing..].iter_mut().zip(extents) {
             *to = extent as usize;
         }
@@ -96,6 +104,21 @@ impl<'v> Place<'v> {
         }
         place.indices = indices.map(|(axis, lanes)| (axis + missing, lanes));
         place
+    }
+
+    /// The same without the rows whose lane is 0: they are outside the bounds. There is a lane for each row of all planes.
+    pub fn keeping(self, keep: Option<*const u32>) -> Place<'v> {
+        Place { keep, ..self }
+    }
+
+    /// Whether a row is kept.
+    ///
+    /// # Safety
+    /// There is such a row, and a lane for it where rows are chosen.
+    #[inline(always)]
+    unsafe fn keeps(&self, row: usize) -> bool {
+        // SAFETY: the caller's promise.
+        self.keep.is_none_or(|lanes| unsafe { *lanes.add(row) != 0 })
     }
 
     /// Rows of all planes.
@@ -116,10 +139,12 @@ impl<'v> Place<'v> {
     /// Whether all of it lies inside the bounds.
     ///
     /// # Safety
-    /// As [`coordinate`](Self::coordinate).
+    /// As [`coordinate`](Self::coordinate) and [`keeps`](Self::keeps).
     #[inline(always)]
     pub unsafe fn is_inside(&self) -> bool {
         !self.view.base.is_null()
+            // SAFETY: the caller's promise.
+            && (self.keep.is_none() || (0..self.rows()).all(|row| unsafe { self.keeps(row) }))
             && (self.missing..MAX_TILE_RANK).all(|axis| {
                 if let Some((gathered, _)) = self.indices
                     && gathered == axis
@@ -162,7 +187,9 @@ impl<'v> Place<'v> {
             let Some(p) = (unsafe { self.coordinate(0, plane) }) else { continue };
             for row in 0..rows {
                 // SAFETY: the caller's promise.
-                let Some(r) = (unsafe { self.coordinate(1, row) }) else { continue };
+                let Some(r) = (unsafe { self.coordinate(1, row).filter(|_| self.keeps(plane * rows + row)) }) else {
+                    continue;
+                };
                 f(plane * rows + row, self.view.base.wrapping_offset((p + r) * bytes));
             }
         }
@@ -185,7 +212,8 @@ impl<'v> Place<'v> {
             let run = (rows - row).min(N - at);
             for (i, to) in out[at..at + run].iter_mut().enumerate() {
                 // SAFETY: as above.
-                if let Some((p, r)) = base.zip(unsafe { self.coordinate(1, row + i) }) {
+                let kept = unsafe { self.coordinate(1, row + i).filter(|_| self.keeps(plane * rows + row + i)) };
+                if let Some((p, r)) = base.zip(kept) {
                     *to = self.view.base.wrapping_offset((p + r) * bytes);
                 }
             }
@@ -194,11 +222,11 @@ impl<'v> Place<'v> {
         out
     }
 
-    /// The rows as one strip, where they lie at equal distances: one plane, not taken at indices.
+    /// The rows as one strip, where they lie at equal distances: one plane, not taken at indices, none left out.
     #[inline(always)]
     pub fn strip(&self) -> Option<Strip> {
         let axis = 1usize.checked_sub(self.missing)?;
-        if self.extents[0] != 1 || self.indices.is_some() || self.view.base.is_null() {
+        if self.extents[0] != 1 || self.indices.is_some() || self.keep.is_some() || self.view.base.is_null() {
             return None;
         }
         // SAFETY: nothing is taken at indices.
@@ -406,6 +434,19 @@ macro_rules! with_stored {
 }
 pub(super) use with_stored;
 
+/// Rows that lie at least so many bytes from one another are not foreseen by the processor: each is in a page of its own.
+const FAR: usize = 1024;
+
+/// Asks for the row that comes a few rows after this one of `bytes` bytes. It may lie past the last.
+#[inline(always)]
+fn expect<V: Simd>(row: *const u8, bytes: usize, step: isize) {
+    const AHEAD: isize = 4;
+    const LINE: usize = 64;
+    for line in (0..bytes).step_by(LINE) {
+        V::prefetch(row.wrapping_offset(AHEAD * step).wrapping_add(line));
+    }
+}
+
 /// A tile from memory; zero outside the bounds.
 ///
 /// # Safety
@@ -413,6 +454,7 @@ pub(super) use with_stored;
 #[inline(always)]
 pub(super) unsafe fn load<V: Simd>(place: &Place<'_>, dst: *mut u32) {
     let count = place.extents.iter().product();
+    let strip = place.strip().filter(|strip| strip.step.unsigned_abs() >= FAR);
     // SAFETY: the caller's promise; runs stay inside the bounds of the view, and these inside the tensor.
     unsafe {
         if !place.is_inside() {
@@ -421,6 +463,9 @@ pub(super) unsafe fn load<V: Simd>(place: &Place<'_>, dst: *mut u32) {
         with_stored!(place.view.elem, S => place.runs(|lane, from, count, stride| {
             let (from, to) = (from.cast::<S>().cast_const(), dst.add(lane));
             if stride == 1 {
+                if let Some(strip) = strip {
+                    expect::<V>(from.cast(), count * size_of::<S>(), strip.step);
+                }
                 return copy_run::<S, V>(from, to, count);
             }
             for i in 0..count {

@@ -2,6 +2,7 @@
 //!
 //! - `exec`: walks the steps of one program
 //! - `vector`, `math`: fused elementwise loops
+//! - `masked`: scores with bias and mask, in one of these loops
 //! - `gemm`: the register-blocked product
 //! - `stream`: the product of few rows with a matrix that is read where it lies, by `rows`, each a `row` of floats or codes
 //! - `memory`: views, loads, stores
@@ -15,6 +16,7 @@
 mod exec;
 mod gemm;
 mod isa;
+mod masked;
 mod math;
 mod memory;
 mod pack;

@@ -35,6 +35,43 @@ pub(super) trait Simd {
     /// `b` where it is larger, else `a`: a number in `a` wins over NaN in `b`.
     unsafe fn larger(a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
+    /// A mask: all bits where the integer in a lane is at least `low` and at most `high`.
+    #[inline(always)]
+    unsafe fn between(x: Self::Vector, low: i32, high: i32) -> Self::Vector {
+        // SAFETY: the caller has the instruction set.
+        unsafe { Self::map(x, |x| mask(low <= x.to_bits() as i32 && x.to_bits() as i32 <= high)) }
+    }
+
+    /// A mask: all bits where the numbers differ.
+    #[inline(always)]
+    unsafe fn differ(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        // SAFETY: the caller has the instruction set.
+        unsafe { Self::zip(a, b, |a, b| mask(a != b)) }
+    }
+
+    /// The bits of both.
+    #[inline(always)]
+    unsafe fn and(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        // SAFETY: the caller has the instruction set.
+        unsafe { Self::zip(a, b, |a, b| f32::from_bits(a.to_bits() & b.to_bits())) }
+    }
+
+    /// The bits of either.
+    #[inline(always)]
+    unsafe fn or(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        // SAFETY: the caller has the instruction set.
+        unsafe { Self::zip(a, b, |a, b| f32::from_bits(a.to_bits() | b.to_bits())) }
+    }
+
+    /// `yes` where the mask is set, else `no`.
+    #[inline(always)]
+    unsafe fn choose(set: Self::Vector, yes: Self::Vector, no: Self::Vector) -> Self::Vector {
+        // SAFETY: the caller has the instruction set.
+        unsafe {
+            Self::or(Self::and(set, yes), Self::zip(no, set, |no, set| f32::from_bits(no.to_bits() & !set.to_bits())))
+        }
+    }
+
     /// `a + b`.
     #[inline(always)]
     unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector {
@@ -154,6 +191,19 @@ pub(super) trait Simd {
         }
     }
 
+    /// Each two lanes on their own.
+    #[inline(always)]
+    unsafe fn zip(a: Self::Vector, b: Self::Vector, f: impl Fn(f32, f32) -> f32) -> Self::Vector {
+        let (mut x, mut y) = ([0.0f32; WIDEST], [0.0f32; WIDEST]);
+        // SAFETY: the caller has the instruction set; a vector has at most as many lanes.
+        unsafe {
+            Self::store(x.as_mut_ptr(), a);
+            Self::store(y.as_mut_ptr(), b);
+            x[..Self::LANES].iter_mut().zip(&y).for_each(|(x, &y)| *x = f(*x, y));
+            Self::load(x.as_ptr())
+        }
+    }
+
     /// All lanes to one, halves with halves.
     #[inline(always)]
     unsafe fn fold(x: Self::Vector, f: impl Fn(f32, f32) -> f32) -> f32 {
@@ -193,6 +243,12 @@ pub(super) trait Simd {
             (rounds * (CHAINS * Self::LANES * 2) as u64, total)
         }
     }
+}
+
+/// A lane of a mask.
+#[inline(always)]
+fn mask(set: bool) -> f32 {
+    f32::from_bits(u32::from(set).wrapping_neg())
 }
 
 /// The most lanes of a vector.
@@ -312,6 +368,20 @@ simd!(Avx512, x86_64, __m512, table __m512, lanes 16, across 2, rows 14, widens 
     fn fma(a: Vector, b: Vector, c: Vector) -> Vector = _mm512_fmadd_ps(a, b, c);
     fn add(a: Vector, b: Vector) -> Vector = _mm512_add_ps(a, b);
     fn larger(a: Vector, b: Vector) -> Vector = _mm512_max_ps(b, a);
+    fn between(x: Vector, low: i32, high: i32) -> Vector = {
+        let x = _mm512_castps_si512(x);
+        let set = _mm512_cmpge_epi32_mask(x, _mm512_set1_epi32(low));
+        let set = _mm512_mask_cmple_epi32_mask(set, x, _mm512_set1_epi32(high));
+        _mm512_castsi512_ps(_mm512_movm_epi32(set))
+    };
+    fn differ(a: Vector, b: Vector) -> Vector = {
+        _mm512_castsi512_ps(_mm512_movm_epi32(_mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(a, b)))
+    };
+    fn and(a: Vector, b: Vector) -> Vector = _mm512_and_ps(a, b);
+    fn or(a: Vector, b: Vector) -> Vector = _mm512_or_ps(a, b);
+    fn choose(set: Vector, yes: Vector, no: Vector) -> Vector = {
+        _mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_castps_si512(set)), no, yes)
+    };
     fn exp2(x: Vector) -> Vector = exp2_avx512(x);
     fn sums(x: [Vector; 4]) -> [f32; 4] = {
         let [a, b, c, d] = x;
@@ -371,6 +441,17 @@ simd!(Avx2, x86_64, __m256, table [__m256; 2], lanes 8, across 2, rows 6, widens
     fn fma(a: Vector, b: Vector, c: Vector) -> Vector = _mm256_fmadd_ps(a, b, c);
     fn add(a: Vector, b: Vector) -> Vector = _mm256_add_ps(a, b);
     fn larger(a: Vector, b: Vector) -> Vector = _mm256_max_ps(b, a);
+    fn between(x: Vector, low: i32, high: i32) -> Vector = {
+        let x = _mm256_castps_si256(x);
+        let below = _mm256_cmpgt_epi32(_mm256_set1_epi32(low), x);
+        let above = _mm256_cmpgt_epi32(x, _mm256_set1_epi32(high));
+        let outside = _mm256_or_si256(below, above);
+        _mm256_castsi256_ps(_mm256_xor_si256(outside, _mm256_set1_epi32(-1)))
+    };
+    fn differ(a: Vector, b: Vector) -> Vector = _mm256_cmp_ps::<_CMP_NEQ_UQ>(a, b);
+    fn and(a: Vector, b: Vector) -> Vector = _mm256_and_ps(a, b);
+    fn or(a: Vector, b: Vector) -> Vector = _mm256_or_ps(a, b);
+    fn choose(set: Vector, yes: Vector, no: Vector) -> Vector = _mm256_blendv_ps(no, yes, set);
     fn sums(x: [Vector; 4]) -> [f32; 4] = sums_avx(x);
     fn largest(x: [Vector; 4]) -> [f32; 4] = largest_avx(x);
     fn load_bf16(from: *const u16) -> Vector = {

@@ -3,6 +3,7 @@
 //! Dispatch is once a block, not once an element. The inner loops work on chunks of sixteen lanes in plain Rust, which the
 //! compiler turns into the vectors of the instruction set that the whole function is compiled for.
 
+use super::masked;
 use super::math;
 use super::simd::Simd;
 use tilewright_compile::cpu::{Extent, Lane, MicroKind, MicroOp, Operand, VectorLoop};
@@ -22,8 +23,12 @@ pub(super) unsafe fn run<S: Simd>(vector: &VectorLoop, arena: *mut u32) {
     while first < vector.rows {
         let rows = vector.block_rows.min(vector.rows - first);
         for op in &vector.ops {
-            let shared = matches!(op.extent, Extent::Col | Extent::One);
-            if first == 0 || !shared {
+            let folds = matches!(op.kind, MicroKind::FoldRows(_));
+            let shared = matches!(op.extent, Extent::Col | Extent::One) && !folds;
+            if let MicroKind::Masked(of) = &op.kind {
+                // SAFETY: the caller's promise.
+                unsafe { masked::run::<S>(of, op.dst, vector.cols as usize, first, rows, arena) };
+            } else if first == 0 || !shared {
                 // SAFETY: the caller's promise.
                 unsafe { Block::new(vector, op, arena, first, rows).run::<S>(vector, op, arena) };
             }
@@ -65,6 +70,7 @@ impl Block {
         };
         let iota = matches!(op.kind, MicroKind::IotaRow { .. } | MicroKind::IotaCol);
         let (rows, cols) = match op.extent {
+            _ if matches!(op.kind, MicroKind::FoldRows(_)) => (rows, cols),
             _ if reduces => (if op.src[0].extent == Extent::Full { rows } else { 1 }, cols),
             Extent::Full if flat && !iota => (1, rows * cols),
             Extent::Full => (rows, cols),
@@ -123,6 +129,11 @@ impl Block {
                         sum.map(|sum| arena.add(sum.offset as usize + self.origin as usize * sum.row_stride as usize));
                     self.weights::<S>(vector.cols as usize, sum);
                 }
+                MicroKind::Masked(_) => {} // not by blocks
+                MicroKind::FoldRows(lane) => match lane {
+                    Lane::Signed => self.fold_all(|a, b| (a as i32).max(b as i32) as u32),
+                    Lane::Unsigned | Lane::Mask | Lane::Float => self.fold_all(u32::max), // of integers alone
+                },
                 MicroKind::Reduce { op, lane, wrap } => {
                     self.reduce::<S>(op, *lane);
                     self.wrap(*wrap, self.rows);
@@ -195,7 +206,8 @@ impl Block {
                 (Eq, Signed | Unsigned | Mask) => self.binary(|a, b| mask(a == b)),
                 (Ne, Float) => self.binary(|a, b| mask(float(a) != float(b))),
                 (Ne, Signed | Unsigned | Mask) => self.binary(|a, b| mask(a != b)),
-                (Select, Float | Signed | Unsigned | Mask) => self.ternary(|c, y, n| (c & y) | (!c & n)),
+                (Select, Float | Signed | Unsigned | Mask) if self.src[0].splat => self.select_rows(),
+                (Select, Float | Signed | Unsigned | Mask) => self.select(),
                 // Constants stand in the arena, casts have kinds of their own: the lowering makes neither a map.
                 (Constant { .. } | Cast { .. } | Bitcast { .. }, _) => {}
             }
@@ -290,6 +302,21 @@ impl Block {
                     self.fold(i32::MAX as u32, |a, b| (a as i32).min(b as i32) as u32)
                 }
                 (Reduce::Min { .. }, Lane::Unsigned | Lane::Mask) => self.fold(u32::MAX, |a, b| a.min(b)),
+            }
+        }
+    }
+
+    /// All rows to one; the first of all begins the result.
+    #[inline(always)]
+    unsafe fn fold_all(&self, f: impl Fn(u32, u32) -> u32) {
+        for row in 0..self.rows {
+            // SAFETY: the caller's promise: `cols` lanes a row and of the result.
+            unsafe {
+                let from = self.src[0].row(row);
+                match self.origin as usize + row {
+                    0 => each(self.dst, self.cols, [from], |[a]| a),
+                    _ => each(self.dst, self.cols, [self.dst.cast_const(), from], |[a, b]| f(a, b)),
+                }
             }
         }
     }
@@ -498,34 +525,45 @@ impl Block {
         }
     }
 
+    /// A mask a row, so that the row is one side or the other as it is.
     #[inline(always)]
-    unsafe fn ternary(&self, f: impl Fn(u32, u32, u32) -> u32 + Copy) {
-        let [a, b, c] = self.src;
+    unsafe fn select_rows(&self) {
+        let [set, yes, no] = self.src;
         // SAFETY: the caller's promise.
         unsafe {
-            self.rows(|dst, row| match (a.splat, b.splat, c.splat) {
-                (false, false, false) => {
-                    each(dst, self.cols, [a.row(row), b.row(row), c.row(row)], |[a, b, c]| f(a, b, c))
+            self.rows(|dst, row| {
+                let side = if *set.row(row) != 0 { yes } else { no };
+                let from = side.row(row);
+                if side.splat {
+                    std::slice::from_raw_parts_mut(dst, self.cols).fill(*from);
+                } else if !std::ptr::eq(from, dst) {
+                    each(dst, self.cols, [from], |[a]| a);
                 }
-                (false, true, false) => {
-                    let b = *b.row(row);
-                    each(dst, self.cols, [a.row(row), c.row(row)], |[a, c]| f(a, b, c));
+            });
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn select(&self) {
+        let [set, yes, no] = self.src;
+        let f = |set: u32, yes: u32, no: u32| (set & yes) | (!set & no);
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.rows(|dst, row| match (yes.splat, no.splat) {
+                (false, false) => {
+                    each(dst, self.cols, [set.row(row), yes.row(row), no.row(row)], |[c, y, n]| f(c, y, n))
                 }
-                (false, false, true) => {
-                    let c = *c.row(row);
-                    each(dst, self.cols, [a.row(row), b.row(row)], |[a, b]| f(a, b, c));
+                (true, false) => {
+                    let y = *yes.row(row);
+                    each(dst, self.cols, [set.row(row), no.row(row)], |[c, n]| f(c, y, n));
                 }
-                (false, true, true) => {
-                    let (b, c) = (*b.row(row), *c.row(row));
-                    each(dst, self.cols, [a.row(row)], |[a]| f(a, b, c));
+                (false, true) => {
+                    let n = *no.row(row);
+                    each(dst, self.cols, [set.row(row), yes.row(row)], |[c, y]| f(c, y, n));
                 }
-                (true, ..) => {
-                    // One answer for the row: the chosen side as it is.
-                    let a = *a.row(row);
-                    let lane = |x: Access, col: usize| *x.row(row).add(if x.splat { 0 } else { col });
-                    for col in 0..self.cols {
-                        *dst.add(col) = f(a, lane(b, col), lane(c, col));
-                    }
+                (true, true) => {
+                    let (y, n) = (*yes.row(row), *no.row(row));
+                    each(dst, self.cols, [set.row(row)], |[c]| f(c, y, n));
                 }
             });
         }

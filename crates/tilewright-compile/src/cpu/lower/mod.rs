@@ -308,8 +308,15 @@ impl Lowering<'_> {
         }
     }
 
-    /// Makes the packed forms of a root that has just been made, from its lanes or from what `memory` says.
-    fn packs(&mut self, scope: &mut Scope, root: ValueId, memory: Option<&PackSource>, out: &mut Vec<Step>) {
+    /// Makes the packed forms of a root that has just been made, from its lanes or from what `memory` says: where it lies, and
+    /// the mask of its rows.
+    fn packs(
+        &mut self,
+        scope: &mut Scope,
+        root: ValueId,
+        memory: Option<(&PackSource, Option<LaneIndex>)>,
+        out: &mut Vec<Step>,
+    ) {
         let forms = self.forms;
         for &form in forms.packs(root) {
             let shape = self.shape(form.value());
@@ -320,8 +327,9 @@ impl Lowering<'_> {
                 continue;
             };
             let (k, n) = if transposed { (cols, rows) } else { (rows, cols) };
-            let source = memory.cloned().unwrap_or_else(|| PackSource::Lanes(self.plain(root)));
-            out.push(Step::Pack(Pack { source, transposed, pairs, k, n, dst }));
+            let lanes = || (PackSource::Lanes(self.plain(root)), None);
+            let (source, keep) = memory.map_or_else(lanes, |(source, keep)| (source.clone(), keep));
+            out.push(Step::Pack(Pack { source, transposed, pairs, k, n, keep, dst }));
         }
     }
 }

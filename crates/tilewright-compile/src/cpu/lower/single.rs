@@ -39,6 +39,10 @@ impl Lowering<'_> {
             out.push(Step::Decode { rows, count, columns, dst });
             return self.packs(scope, result, None, out);
         }
+        if let Some(kept) = inst.results.first().and_then(|&r| self.forms.kept(r)) {
+            let (source, keep) = (self.stored(&kept.source), self.plain(kept.keep));
+            return self.packs(scope, inst.results[0], Some((&source, Some(keep))), out);
+        }
         match &inst.op {
             Op::Control(op) => self.control(scope, at, inst, op, out),
             Op::Memory(op) => self.memory(scope, inst, op, out),
@@ -192,7 +196,7 @@ impl Lowering<'_> {
             Memory::Load { .. } | Memory::Gather { .. } => {
                 let (source, result) = (self.stored(inst), inst.results[0]);
                 if !self.forms.needs_plain(result) {
-                    return self.packs(scope, result, Some(&source), out);
+                    return self.packs(scope, result, Some((&source, None)), out);
                 }
                 let dst = self.make(scope, Form::Plain(result));
                 match source {
