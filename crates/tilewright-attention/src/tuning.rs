@@ -50,11 +50,11 @@ struct Row {
 /// Above a row stand figures of cases that it serves, on two cores of an EPYC server with AVX-512 (bench/README.md);
 /// `tile tune CASE` measures one again, beside other tiles.
 const TABLE: [Row; 3] = [
-    // prefill_causal_h16_d128_2048/f32: 360 GFLOP/s
-    // sdpa_decode_2pass/f32: 1.02 ms
+    // prefill_causal_h16_d128_2048/f32: 350 GFLOP/s
+    // sdpa_decode_2pass/f32: 0.97 ms
     Row { max_dim: 128, queries: 128, shared: Some(64), keys: 128, decode: 256, decode_pages: 512 },
-    // prefill_causal_h8_d256_1024/f32: 323 GFLOP/s
-    // decode_h16_d256_8192/f32: 4.03 ms
+    // prefill_causal_h8_d256_1024/f32: 321 GFLOP/s
+    // decode_h16_d256_8192/f32: 4.49 ms
     Row { max_dim: 256, queries: 128, shared: Some(64), keys: 128, decode: 256, decode_pages: 256 },
     Row { max_dim: usize::MAX, queries: 64, shared: None, keys: 128, decode: 128, decode_pages: 128 },
 ];
@@ -84,7 +84,10 @@ pub(crate) struct Choice {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Machine {
     /// A processor, or the interpreter.
-    Cpu,
+    Cpu {
+        /// How many run tile programs.
+        threads: usize,
+    },
     /// An NVIDIA GPU.
     Cuda {
         /// The most shared memory of a block, in bytes.
@@ -98,7 +101,7 @@ impl Machine {
     /// The machine of a device.
     pub fn of(device: &DeviceInfo) -> Machine {
         match device.kind {
-            DeviceKind::Cpu | DeviceKind::Interp => Machine::Cpu,
+            DeviceKind::Cpu | DeviceKind::Interp => Machine::Cpu { threads: device.threads },
             DeviceKind::Cuda => {
                 Machine::Cuda { shared_bytes: device.gpu.as_ref().map_or(u32::MAX, |gpu| gpu.shared_bytes) }
             }
@@ -110,8 +113,8 @@ impl Machine {
 /// What serves a problem; `types` are the element types of the queries, and of keys and values.
 pub(crate) fn choose(shape: &Extents, types: [Elem; 2], (cache, holes): (&Format, bool), machine: Machine) -> Choice {
     match machine {
-        Machine::Cpu => {
-            let (schedule, reason) = choose_cpu(shape, cache);
+        Machine::Cpu { threads } => {
+            let (schedule, reason) = Row::of(shape).choice(shape, cache, threads);
             Choice { schedule, work: None, reason }
         }
         Machine::Cuda { shared_bytes } => {
@@ -121,11 +124,6 @@ pub(crate) fn choose(shape: &Extents, types: [Elem; 2], (cache, holes): (&Format
             gpu::choose(&gpu::Wanted { shape, types, cache, holes, shared_bytes: gpu::ALL_FIT }, gpu::METAL)
         }
     }
-}
-
-/// The tile shape for a CPU, and why.
-fn choose_cpu(shape: &Extents, cache: &Format) -> (Schedule, String) {
-    Row::of(shape).choice(shape, cache)
 }
 
 /// Powers of two, so that a stream of different lengths is served by a few kernels.
@@ -140,7 +138,8 @@ impl Row {
         TABLE.iter().find(|row| dim <= row.max_dim).unwrap_or(&TABLE[TABLE.len() - 1])
     }
 
-    fn choice(&self, shape: &Extents, cache: &Format) -> (Schedule, String) {
+    /// The tile shape for so many threads, and why.
+    fn choice(&self, shape: &Extents, cache: &Format, threads: usize) -> (Schedule, String) {
         let needed = needed(shape);
         let dims =
             if self.max_dim == usize::MAX { "larger dims".to_string() } else { format!("dims up to {}", self.max_dim) };
@@ -155,20 +154,24 @@ impl Row {
             (Schedule { heads, queries: needed, keys }, format!(", rows are {of_group}{} queries", shape.q_len))
         } else {
             let keys = whole_pages(self.keys, cache);
-            let group = shape.q_heads / shape.kv_heads;
-            match self.shared.map(|queries| (packed_heads(group, queries, SHARED_ROWS), queries)) {
-                Some((heads @ 2.., queries)) => (
+            match self.shared.and_then(|queries| Some((shared_heads(shape, queries, threads)?, queries))) {
+                Some((heads, queries)) => (
                     Schedule { heads, queries, keys },
                     format!(", rows are {heads} heads of a group times {queries} queries"),
                 ),
-                Some((0 | 1, _)) | None => {
-                    (Schedule { heads: 1, queries: self.queries.min(needed), keys }, String::new())
-                }
+                None => (Schedule { heads: 1, queries: self.queries.min(needed), keys }, String::new()),
             }
         };
         let bytes = tile_bytes(schedule, shape.head_dim, shape.value_dim);
         (schedule, format!("table row for {dims}{rows}; tiles take {} KiB", bytes.div_ceil(1024)))
     }
+}
+
+/// The heads of a group that share a tile of so many queries in a prefill; none where that would leave threads idle.
+fn shared_heads(shape: &Extents, queries: u32, threads: usize) -> Option<u32> {
+    let heads = packed_heads(shape.q_heads / shape.kv_heads, queries, SHARED_ROWS);
+    let programs = shape.batch * (shape.q_heads / heads as usize) * shape.q_len.div_ceil(queries as usize);
+    (heads > 1 && programs >= PROGRAMS_PER_THREAD * threads).then_some(heads)
 }
 
 /// The most heads of a group whose queries fit one tile; the others are further tiles.
@@ -233,6 +236,7 @@ pub(crate) fn shares(
             let tiles = shape.capacity.div_ceil(schedule.keys as usize);
             let most = wanted.min(shape.capacity / least).clamp(1, MAX_SPLITS);
             match tiles.div_ceil(tiles.div_ceil(most).max(1)) {
+                0 | 1 if wanted > 1 => (Shares::Whole, format!("{} keys are too few to share", shape.capacity)),
                 0 | 1 => (Shares::Whole, format!("{programs} programs for {threads} threads")),
                 splits => (Shares::Split { splits, keys: None }, format!("{programs} programs for {threads} threads")),
             }
@@ -278,6 +282,19 @@ pub(crate) fn check(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn heads_share_a_tile_of_a_prefill_only_where_no_thread_is_left_idle() {
+        let schedule = |q_len, threads| {
+            let [head_dim, value_dim] = [128; 2];
+            let shape = Extents { batch: 1, q_heads: 8, kv_heads: 2, q_len, capacity: 4096, head_dim, value_dim };
+            let types = [Elem::F32; 2];
+            choose(&shape, types, (&Format::DENSE, false), Machine::Cpu { threads }).schedule
+        };
+        assert_eq!(schedule(128, 2), Schedule { heads: 4, queries: 64, keys: 128 });
+        assert_eq!(schedule(128, 16), Schedule { heads: 1, queries: 128, keys: 128 });
+        assert_eq!(schedule(2048, 16), Schedule { heads: 4, queries: 64, keys: 128 });
+    }
 
     #[test]
     fn the_planner_leaves_no_share_without_keys() {

@@ -183,9 +183,10 @@ pub enum CliError {
         /// Of the last ones.
         reason: String,
     },
-    /// A schedule that would be a row of the table and computes something else.
+    /// A schedule that was fast enough for a row of the table and computes something else. What was found besides it is
+    /// written.
     #[error(
-        "`{case}` is wrong with {schedule}, the best of all: error {error:.2e} against f64; the bound is {bound:.2e}"
+        "`{case}` is wrong with {schedule}, one of the fastest: error {error:.2e} against f64; the bound is {bound:.2e}"
     )]
     WrongSchedule {
         /// The case.

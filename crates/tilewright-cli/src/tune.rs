@@ -4,6 +4,7 @@ mod report;
 mod search;
 
 use crate::bench::{self, Bed};
+use crate::check::Check;
 use crate::devices::DeviceName;
 use crate::error::CliError;
 use crate::output::{self, OutputFile, Progress};
@@ -21,18 +22,19 @@ use tilewright::runtime::cpu::Isa;
 ///
 /// For each benchmark case (`tile bench --list`; a GPU has cases of its own) the table's choice and the schedules most
 /// like it are compiled, and measured as `tile bench` measures. All run shortly, the best eighth of them longer, in
-/// rounds in which each runs in turn beside the table's choice. Schedules that do not fit the device, or whose
-/// registers spill, are counted with the reason.
+/// rounds in which each runs in turn beside the table's choice. Schedules that do not fit the device, whose registers
+/// spill, that fail, or that no row of the table can say are counted with the reason.
 ///
 /// What is printed at the end is the row of the table (tuning.rs, or tuning/gpu.rs) with which the best one serves such
 /// cases, below its measurement. A schedule replaces the table's choice only if it was faster in every round; its
-/// result is held against f64.
+/// result is held against f64. One that is wrong is refused by name, the next best takes its place, and the exit code
+/// is 1.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Only cases whose kernel or name holds one of these texts; prefill and decode, types and head dims are parts of
     /// names.
     filters: Vec<String>,
-    /// Where to run: cpu, or cuda (cuda:1 for the second GPU).
+    /// Where to run: cpu, cuda (cuda:1 for the second GPU) or metal (not tried on Apple hardware yet).
     #[arg(long, default_value = "cpu")]
     device: DeviceName,
     /// Threads of the cpu device [default: one a core].
@@ -77,27 +79,54 @@ pub fn run(args: &Args, library: &Library) -> Result<(), CliError> {
         output::line(&machine)?;
     }
     let mut report = Report { format: FORMAT, machine, cases: Vec::new() };
-    for (kernel, case) in &cases {
-        let tuned = tune(args, &device, &report.machine, (kernel, case))?;
-        if !to_stdout {
-            output::line(&tuned)?;
-        }
-        report.cases.push(tuned);
+    let found = all(args, &device, &cases, &mut report);
+    // What ends the run later takes nothing from what was found before.
+    if found.is_err() && report.cases.is_empty() {
+        return found;
     }
     if to_stdout {
         output::json(&report)?;
     }
     let text = output::to_json(&report)?;
-    json.map_or(Ok(()), |file| file.write(|to| to.write_all(text.as_bytes())))
+    json.map_or(Ok(()), |file| file.write(|to| to.write_all(text.as_bytes())))?;
+    found
 }
 
-/// The search for one case.
+/// The search for one case after the other, until one gives nothing.
+///
+/// # Errors
+/// A schedule that was wrong, or else what ended the search.
+fn all(args: &Args, device: &Device, cases: &[(&'static str, Case)], report: &mut Report) -> Result<(), CliError> {
+    let mut wrong = None;
+    for (kernel, case) in cases {
+        match tune(args, device, &report.machine, (kernel, case)) {
+            Ok((tuned, of_case)) => {
+                if args.json.as_deref() != Some(Path::new("-")) {
+                    output::line(&tuned)?;
+                }
+                report.cases.push(tuned);
+                wrong = wrong.or(of_case);
+            }
+            Err(error) if wrong.is_some() => {
+                output::warn(error);
+                break;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    wrong.map_or(Ok(()), Err)
+}
+
+/// The search for one case, and the first schedule of it that was fast and wrong.
+///
+/// # Errors
+/// A case of which no schedule is left; the first that was wrong, if one was.
 fn tune(
     args: &Args,
     device: &Device,
     machine: &Machine,
     (kernel, case): (&'static str, &Case),
-) -> Result<Tuned, CliError> {
+) -> Result<(Tuned, Option<CliError>), CliError> {
     let bed = Bed::new(device, case, bench::on_gpu(args.device))?;
     let tuning = Tuning::of(&bed.request()?, &device.info()).map_err(CliError::Refused)?;
     let Candidates { kept, refused, left_out } = tuning.candidates(args.limit.into());
@@ -105,41 +134,54 @@ fn tune(
     let (ready, reasons) = search::compile(device, || bed.request(), &kept, || progress.step());
     drop(progress);
     let refused = refused.into_iter().map(|(reason, count)| Refusal { count, reason: reason.to_string() });
-    let refused: Vec<Refusal> = refused.chain(reasons).collect();
-    if ready.is_empty() {
+    let mut refused: Vec<Refusal> = refused.chain(reasons).collect();
+    let none = |refused: &[Refusal]| {
         let reason = refused.last().map_or_else(|| "there is none".to_string(), |last| last.reason.clone());
-        return Err(CliError::NoSchedule { case: case.name(), tried: kept.len(), reason });
+        CliError::NoSchedule { case: case.name(), tried: kept.len(), reason }
+    };
+    if ready.is_empty() {
+        return Err(none(&refused));
     }
 
     let chosen = tuning.chosen();
     let present = ready.iter().position(|ready| ready.candidate.same(&chosen));
     let stages = Stages { rounds: args.rounds.into(), long: args.seconds };
     let progress = Progress::new("runs", stages.steps(ready.len()));
-    let measured = search::halve(ready.len(), present, &stages, |at, long| {
+    let (measured, failed) = search::halve(ready.len(), present, &stages, |at, long| {
         let times = bed.round(&ready[at].plan, long);
         progress.step();
-        times.map_err(|error| CliError::Failed(format!("{} with {}: {error}", case.name(), ready[at].candidate)))
-    })?;
+        times
+    });
     drop(progress);
+    refused.extend(search::by_reason(failed));
 
-    let rows: Vec<Option<String>> = ready.iter().map(|ready| tuning.row(&ready.candidate)).collect();
-    let best = search::best(&measured, present, |at| rows[at].is_some());
-    let Some(best) = best.and_then(|best| Some((best, rows[best.at].clone()?))) else {
-        let reason = "the table has no row for those that were measured".to_string();
-        return Err(CliError::NoSchedule { case: case.name(), tried: kept.len(), reason });
+    let (mut dropped, mut wrong) = (Vec::new(), None);
+    let (Measured { at, times, .. }, check) = loop {
+        let Some(best) = search::best(&measured, present, &dropped) else {
+            return Err(wrong.unwrap_or_else(|| none(&refused)));
+        };
+        let Ready { candidate, plan, .. } = &ready[best.at];
+        let error = match bed.check(plan) {
+            Ok(check) if check.holds => break (best, check),
+            Ok(Check { error, bound, .. }) => {
+                CliError::WrongSchedule { case: case.name(), schedule: candidate.to_string(), error, bound }
+            }
+            Err(error) => error,
+        };
+        dropped.push(best.at);
+        refused.push(Refusal { count: 1, reason: error.to_string() });
+        if matches!(error, CliError::WrongSchedule { .. }) {
+            wrong = wrong.or(Some(error));
+        }
     };
-    let (Measured { at, times, .. }, row) = best;
-    let check = bed.check(&ready[*at].plan)?;
-    if !check.holds {
-        let (case, schedule) = (case.name(), ready[*at].candidate.to_string());
-        return Err(CliError::WrongSchedule { case, schedule, error: check.error, bound: check.bound });
-    }
+    let Some(row) = tuning.row(&ready[*at].candidate) else { return Err(none(&refused)) };
     let measurement = report::measurement(case, times, machine);
-    let schedules = measured.iter().map(|measured| {
+    let right = measured.iter().filter(|measured| !dropped.contains(&measured.at));
+    let schedules = right.map(|measured| {
         let Ready { candidate, spilled, .. } = &ready[measured.at];
         Schedule {
             schedule: candidate.to_string(),
-            row: rows[measured.at].clone(),
+            row: tuning.row(candidate),
             table: Some(measured.at) == present,
             finalist: measured.finalist,
             spilled_bytes: *spilled,
@@ -147,7 +189,7 @@ fn tune(
             ratio: measured.ratio,
         }
     });
-    Ok(Tuned {
+    let tuned = Tuned {
         case: case.name(),
         kernel,
         tried: kept.len(),
@@ -160,5 +202,6 @@ fn tune(
         replaces: tuning.row(&chosen),
         row,
         measurement,
-    })
+    };
+    Ok((tuned, wrong))
 }

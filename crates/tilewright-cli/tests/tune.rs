@@ -145,16 +145,18 @@ fn prefill(name: &str) -> Case {
     Case::new(name).without_lse().heads(1, 1).lengths(70, 128).dims(16, 16)
 }
 
-/// A wrong one; one whose pages hold 64 keys; one for a tile shape that is not in any table.
+/// One whose pages hold 64 keys; two for one tile shape each, of which the second is in no table; a wrong one.
 fn cases() -> Vec<Case> {
     let paged = Format { placement: Placement::Paged { page_size: 64 }, ..Format::DENSE };
     let odd = Schedule { heads: 1, queries: 24, keys: 24 };
     let mask = Mask::new(Tensor::zeros(Elem::F32, &[70, 128]).expect("a tensor")).expect("a mask");
-    let classified = mask.classify(&Device::cpu(), odd).expect("classes");
+    let even = Schedule { queries: 64, keys: 64, ..odd };
+    let classes = |schedule| mask.classify(&Device::cpu(), schedule).expect("classes");
     vec![
-        prefill("wrong").feature(Wrong),
         prefill("paged").cache(paged),
-        prefill("made_for_one_tile").feature(classified),
+        prefill("made_for_64").feature(classes(even)),
+        prefill("made_for_one_tile").feature(classes(odd)),
+        prefill("wrong").feature(Wrong),
     ]
 }
 
@@ -172,19 +174,36 @@ fn a_fast_schedule_that_is_wrong_gives_no_row() {
 }
 
 #[test]
-fn schedules_that_a_request_refuses_are_counted_with_the_reason() {
+fn what_ends_a_run_leaves_the_cases_before_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for (last, code) in [("wrong", 1), ("made_for_one_tile", 2)] {
+        let file = folder.path().join(last);
+        let flags = ["paged", last, "--limit", "2", "--json", file.to_str().expect("UTF-8")];
+        assert_eq!(own(&flags), ExitCode::from(code), "{last}");
+        let report: Value = serde_json::from_str(&std::fs::read_to_string(file).expect("the file")).expect("JSON");
+        assert_eq!(texts(&report["cases"], "case").len(), 1, "{last}: {report}");
+        assert!(report["cases"][0]["row"].is_string(), "{last}: {report}");
+    }
+}
+
+#[test]
+fn schedules_that_no_row_says_or_a_request_refuses_are_counted_with_the_reason() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("tune.json");
-    assert_eq!(own(&["paged", "--json", file.to_str().expect("UTF-8")]), ExitCode::SUCCESS);
-    let report: Value = serde_json::from_str(&std::fs::read_to_string(file).expect("the file")).expect("JSON");
-    let case = &report["cases"][0];
-    let refused = case["refused"].as_array().expect("refusals");
-    assert_eq!(refused.len(), 1, "{case}");
-    assert!(refused[0]["reason"].as_str().is_some_and(|why| why.contains("whole pages of 64")), "{case}");
-    let count = |field: &str| case[field].as_array().map(Vec::len).expect("a list");
-    // Tiles of 96 keys, with each number of queries.
-    assert_eq!((refused[0]["count"].as_u64(), &case["tried"]), (Some(5), &30.into()), "{case}");
-    assert_eq!(count("schedules"), 25, "{case}");
+    // Of 30: tiles of 32 and 96 keys, with each number of queries, are no whole pages of 64; all but one are not the
+    // tile that a mask's classes are for.
+    for (name, why, refusals, tried, measured) in
+        [("paged", "no row of the table", 10, 20, 20), ("made_for_64", "a feature was made for", 29, 30, 1)]
+    {
+        assert_eq!(own(&[name, "--json", file.to_str().expect("UTF-8")]), ExitCode::SUCCESS);
+        let report: Value = serde_json::from_str(&std::fs::read_to_string(&file).expect("the file")).expect("JSON");
+        let case = &report["cases"][0];
+        let refused = case["refused"].as_array().expect("refusals");
+        assert_eq!(refused.len(), 1, "{case}");
+        assert!(refused[0]["reason"].as_str().is_some_and(|reason| reason.contains(why)), "{case}");
+        assert_eq!((refused[0]["count"].as_u64(), &case["tried"]), (Some(refusals), &tried.into()), "{case}");
+        assert_eq!(case["schedules"].as_array().map(Vec::len), Some(measured), "{case}");
+    }
 }
 
 #[test]

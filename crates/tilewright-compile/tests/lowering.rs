@@ -727,6 +727,10 @@ fn rows_that_a_mask_leaves_out_are_left_out_while_they_are_packed() {
     // Values that are read elsewhere as well stay as they are.
     let read = MASKED.replace("store %m, %top", "store %m, %v2");
     assert_eq!(count(&lowered(&read), kept), 0);
+    // Also where it is their transpose, which the product reads, that something else reads.
+    let turned = "%turned = transpose %v2\n %scores2 = load %v, %0, %0 shape=[9, 21]\n store %y, %turned, %0, %0";
+    let turned = MASKED.replace("%product = dot %safe, %v2", &format!("{turned}\n %product = dot %scores2, %turned"));
+    assert_eq!(count(&lowered(&turned), kept), 0);
     // And so do rows in whose place there is another number than zero.
     let other = MASKED.replace("select %keep, %v1, %zero", "select %keep, %v1, %by");
     assert_eq!(count(&lowered(&other), kept), 0);

@@ -6,7 +6,8 @@ use half::f16;
 use tilewright_ir::{Elem, text};
 use tilewright_runtime::{Arg, Device, TensorView, TensorViewMut};
 
-const ROWS: usize = 11;
+/// More than a block of the vector program has.
+const ROWS: usize = 51;
 const KEYS: usize = 45;
 const WIDTH: usize = 21;
 
@@ -17,12 +18,12 @@ const KERNEL: &str = "kernel masked(x: view<f32, 2>, bias: view<f16, 2>, cells: 
   %zero = constant value=0 elem=f32
   %low = constant value=-inf elem=f32
   %by = constant value=1.5 elem=f32
-  %x1 = load %x, %0, %0 shape=[11, 45]
-  %stored = load %bias, %0, %0 shape=[11, 45]
+  %x1 = load %x, %0, %0 shape=[51, 45]
+  %stored = load %bias, %0, %0 shape=[51, 45]
   %numbers = cast %stored to=f32
-  %set = load %cells, %0, %0 shape=[11, 45]
+  %set = load %cells, %0, %0 shape=[51, 45]
   %key = iota axis=1 shape=[1, 45]
-  %row = iota axis=0 shape=[11, 1]
+  %row = iota axis=0 shape=[51, 1]
   %last = add %row, %30
   %scaled = mul %x1, %scale
   %biased = mul %numbers, %by
@@ -136,7 +137,7 @@ fn masked_scores_and_the_values_of_attended_keys_are_those_of_f64_on_every_instr
     let mut compared = 0;
     for (bias, cells) in [(true, true), (true, false), (false, true), (false, false)] {
         let text = without(bias, cells);
-        for (end, real) in [(KEYS, ROWS), (40, 9), (17, 3), (0, ROWS), (KEYS, 0)] {
+        for (end, real) in [(KEYS, ROWS), (40, 9), (17, 33), (0, ROWS), (KEYS, 0)] {
             let mut of = inputs(end, real);
             if !cells {
                 // Nothing blocks them.

@@ -12,9 +12,12 @@ use tilewright_lang::{SpecText, SpecValue};
 
 type Completed = Result<SpecText, AttentionError>;
 
+/// Whose tiles text is completed with where it names no machine: any processor with enough to do.
+const ONE_THREAD: Machine = Machine::Cpu { threads: 1 };
+
 /// The values that are left out as the planner chooses them for a prefill of 1024 tokens, without features and with lse.
 pub(super) fn forward(text: SpecText) -> Completed {
-    Ok(planned(with(text, &[("lse", "true")]), 1024, Machine::Cpu)?.text)
+    Ok(planned(with(text, &[("lse", "true")]), 1024, ONE_THREAD)?.text)
 }
 
 /// The same for any machine. For a GPU, a `queries` of up to 64 is a decode or a verify of so many.
@@ -24,7 +27,7 @@ pub(super) fn forward_tuned(text: SpecText, machine: Machine) -> Result<Tuned, A
 
 /// The same for a decode of one query of a group of four heads over 4096 keys.
 pub(super) fn split(text: SpecText) -> Completed {
-    Ok(planned(text, 1, Machine::Cpu)?.text)
+    Ok(planned(text, 1, ONE_THREAD)?.text)
 }
 
 /// The same for any machine. For a GPU, a `queries` is a verify of so many.
@@ -77,7 +80,7 @@ fn planned(mut text: SpecText, q_len: usize, machine: Machine) -> Result<Tuned, 
     let features = or("features", Features::none().to_string());
     let cache = or("cache", Format::DENSE.to_string());
     let factor = match machine {
-        Machine::Cpu => Factor::Any,
+        Machine::Cpu { .. } => Factor::Any,
         Machine::Cuda { .. } | Machine::Metal => Factor::Positive,
     };
     or("factor", factor.to_string());

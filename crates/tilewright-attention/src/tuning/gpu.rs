@@ -8,6 +8,8 @@ use tilewright_ir::{Elem, Schedule, Work};
 
 mod search;
 
+#[cfg(test)]
+pub(super) use search::with;
 pub(super) use search::{Limits, candidates, row_of};
 
 /// What a row is for.

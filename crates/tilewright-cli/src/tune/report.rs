@@ -38,7 +38,7 @@ pub struct Machine {
 pub struct Tuned {
     pub case: String,
     pub kernel: &'static str,
-    /// Schedules that were compiled, or refused then.
+    /// Schedules that were compiled, or refused then or later.
     pub tried: usize,
     /// Schedules that were not, because they differ more from the table's choice.
     pub left_out: usize,
@@ -127,11 +127,7 @@ impl fmt::Display for Tuned {
             writeln!(f, "{}", paint(FAINT, text))?;
         }
         if let Some(first) = finalists.first().filter(|first| first.schedule != self.best) {
-            let why = match first.row {
-                Some(_) => "was not faster than the table's choice in every round",
-                None => "is what no row of the table says",
-            };
-            writeln!(f, "{} {why}", first.schedule)?;
+            writeln!(f, "{} was not faster than the table's choice in every round", first.schedule)?;
         }
         writeln!(f, "{}", self.check.line())?;
         match (&self.replaces, self.changed) {

@@ -58,7 +58,7 @@ pub fn compile<'a>(
 }
 
 /// Reasons that differ in numbers alone are one.
-fn by_reason(reasons: Vec<String>) -> Vec<Refusal> {
+pub fn by_reason(reasons: Vec<String>) -> Vec<Refusal> {
     let kind =
         |reason: &str| reason.split(|c: char| c.is_ascii_digit()).filter(|part| !part.is_empty()).collect::<String>();
     let mut found: Vec<(String, Refusal)> = Vec::new();
@@ -112,64 +112,77 @@ pub struct Measured {
 }
 
 /// Measures `count` schedules for a short time and the best of them, with the one at `present`, for longer; the fastest
-/// first. `once` gives the seconds of each run of one of them for about so long.
-///
-/// # Errors
-/// What `once` returns, and a run that took no time.
+/// first. `once` gives the seconds of each run of one of them for about so long. Also why others were not measured to
+/// the end: what `once` returned, or a run that took no time.
 pub fn halve(
     count: usize,
     present: Option<usize>,
     stages: &Stages,
     mut once: impl FnMut(usize, Duration) -> Result<Vec<f64>, CliError>,
-) -> Result<Vec<Measured>, CliError> {
+) -> (Vec<Measured>, Vec<String>) {
     let all: Vec<usize> = (0..count).collect();
-    let mut screened = in_rounds(&all, SHORT_ROUNDS, present, false, |at| once(at, stages.long / SHORTER))?;
+    let short = |at| once(at, stages.long / SHORTER);
+    let (mut screened, mut reasons) = in_rounds(&all, SHORT_ROUNDS, present, false, short);
     // In so few runs a slow spell of the machine would decide, which the fastest one of two rounds hardly hits.
     screened.sort_by(|one, other| one.times.fastest.total_cmp(&other.times.fastest));
-    let rest = screened.split_off(Stages::finalists(count).min(count));
+    let rest = screened.split_off(Stages::finalists(count).min(screened.len()));
     let (back, rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(|measured| Some(measured.at) == present);
     let best: Vec<usize> = screened.iter().chain(&back).map(|measured| measured.at).collect();
     let each = stages.long / u32::try_from(stages.rounds.max(1)).unwrap_or(u32::MAX);
-    let mut measured = in_rounds(&best, stages.rounds.max(1), present, true, |at| once(at, each))?;
+    let (mut measured, late) = in_rounds(&best, stages.rounds.max(1), present, true, |at| once(at, each));
     measured.extend(rest);
-    Ok(measured)
+    reasons.extend(late);
+    (measured, reasons)
 }
 
-/// In each round one after the other, every other round from the other end; the fastest first.
+/// In each round one after the other, every other round from the other end; the fastest first. One that fails has no
+/// further turn.
 fn in_rounds(
     which: &[usize],
     rounds: usize,
     present: Option<usize>,
     finalist: bool,
     mut once: impl FnMut(usize) -> Result<Vec<f64>, CliError>,
-) -> Result<Vec<Measured>, CliError> {
-    let mut taken: Vec<Vec<Vec<f64>>> = vec![Vec::new(); which.len()];
+) -> (Vec<Measured>, Vec<String>) {
+    let mut taken: Vec<Result<Vec<Vec<f64>>, String>> = vec![Ok(Vec::new()); which.len()];
     for round in 0..rounds {
         let mut turns: Vec<usize> = (0..which.len()).collect();
         if round % 2 == 1 {
             turns.reverse();
         }
         for turn in turns {
-            taken[turn].push(once(which[turn])?);
+            if let Ok(rounds) = &mut taken[turn] {
+                match once(which[turn]) {
+                    Ok(seconds) => rounds.push(seconds),
+                    Err(error) => taken[turn] = Err(error.to_string()),
+                }
+            }
         }
     }
-    let no_time = || CliError::Failed("a run took no time".to_string());
-    let times = taken.iter().map(|rounds| Times::of(rounds).ok_or_else(no_time)).collect::<Result<Vec<_>, _>>()?;
-    let of_present = which.iter().position(|at| Some(*at) == present).map(|turn| times[turn].clone());
-    let each = |(&at, times): (&usize, Times)| {
+    let (mut timed, mut reasons) = (Vec::new(), Vec::new());
+    for (&at, rounds) in which.iter().zip(taken) {
+        match rounds.and_then(|rounds| Times::of(&rounds).ok_or_else(|| "a run took no time".to_string())) {
+            Ok(times) => timed.push((at, times)),
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    let of_present = timed.iter().find(|(at, _)| Some(*at) == present).map(|(_, times)| times.clone());
+    let each = |(at, times): (usize, Times)| {
         let ratio = of_present.as_ref().and_then(|present| Ratio::of(present, &times));
         Measured { at, finalist, times, ratio }
     };
-    let mut measured: Vec<Measured> = which.iter().zip(times).map(each).collect();
+    let mut measured: Vec<Measured> = timed.into_iter().map(each).collect();
     measured.sort_by(|one, other| one.times.seconds.total_cmp(&other.times.seconds));
-    Ok(measured)
+    (measured, reasons)
 }
 
-/// The fastest that has a row and was faster than the table's choice in every round, or else that choice.
-pub fn best(measured: &[Measured], present: Option<usize>, has_row: impl Fn(usize) -> bool) -> Option<&Measured> {
+/// The fastest that was faster than the table's choice in every round, or else that choice. Those that were dropped are
+/// none of them: where the table's choice is, the fastest of the others.
+pub fn best<'m>(measured: &'m [Measured], present: Option<usize>, dropped: &[usize]) -> Option<&'m Measured> {
+    let present = present.filter(|at| !dropped.contains(at));
     let faster = |one: &Measured| one.ratio.is_none_or(|ratio| ratio.ratio_low > 1.0);
-    let mut finalists = measured.iter().filter(|one| one.finalist);
-    finalists.find(|one| Some(one.at) == present || (has_row(one.at) && faster(one)))
+    let mut finalists = measured.iter().filter(|one| one.finalist && !dropped.contains(&one.at));
+    finalists.find(|one| present.is_none_or(|at| one.at == at) || faster(one))
 }
 
 #[cfg(test)]

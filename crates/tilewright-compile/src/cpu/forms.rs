@@ -148,7 +148,8 @@ impl Forms {
         {
             if let (Op::Matmul(Matmul::Dot), &[_, b]) = (&inst.op, &inst.operands[..]) {
                 let root = forms.root(forms.packed(b, false).value());
-                if let Some(kept) = forms.find_kept(kernel, &makers[region], root) {
+                let once = forms.names(b).iter().all(|&name| makers[region].single(name).is_some());
+                if let Some(kept) = forms.find_kept(kernel, &makers[region], root).filter(|_| once) {
                     forms.absorbed.insert(kept.source.results[0]);
                     forms.kept.insert(root, kept);
                 }
@@ -190,6 +191,17 @@ impl Forms {
                 return forms;
             }
         }
+    }
+
+    /// A value and what it is a transpose or another shape of, down to what was computed.
+    fn names(&self, value: ValueId) -> Vec<ValueId> {
+        let mut names = vec![value];
+        let mut name = value;
+        while let Some(&source) = self.transposes.get(&name).or_else(|| self.reshapes.get(&name)) {
+            names.push(source);
+            name = source;
+        }
+        names
     }
 
     /// The rows that a right operand of a product, which nothing else reads, keeps of a tile that nothing else reads either.
@@ -262,14 +274,7 @@ impl Forms {
             let in_rows = matches!(&inst.op, Op::Memory(Memory::Load { shape }) if shape.rank() >= 2 && last_extent(*shape) == Some(width));
             (in_rows && kernel.ty(root).elem().is_float()).then(|| RowsOf::Stored(inst.clone()))
         };
-        // Every name on the way is read once.
-        let mut names = vec![b];
-        let mut name = b;
-        while let Some(&source) = self.transposes.get(&name).or_else(|| self.reshapes.get(&name)) {
-            names.push(source);
-            name = source;
-        }
-        let once = names.iter().all(|&name| makers.single(name).is_some());
+        let once = self.names(b).iter().all(|&name| makers.single(name).is_some());
         let fits = m <= MAX_STREAMED as usize && rows > 0 && width.is_multiple_of(target.lanes as usize) && width > 0;
         match codes.clone().map(RowsOf::Codes).or_else(stored).filter(|_| once && fits) {
             Some(rows) => {

@@ -317,6 +317,12 @@ impl Strip {
             _ => std::ptr::null_mut(),
         })
     }
+
+    /// Where the rows from `first` on would lie, whether or not they are there: to be asked for, not to be read.
+    #[inline(always)]
+    pub fn places<const N: usize>(&self, first: usize) -> [*mut u8; N] {
+        std::array::from_fn(|i| self.start.wrapping_offset(((first + i) as isize).wrapping_mul(self.step)))
+    }
 }
 
 /// Columns of a place that lie inside the bounds.

@@ -47,4 +47,12 @@ pub enum MetalError {
         /// What Metal says of the command buffer.
         message: String,
     },
+    /// A launch reads what another one should have written, which failed.
+    #[error("`{param}` is undefined: what should have written it failed: {because}; overwrite the whole tensor first")]
+    Undefined {
+        /// The parameter that the tensor was given for.
+        param: String,
+        /// The failure.
+        because: Box<MetalError>,
+    },
 }

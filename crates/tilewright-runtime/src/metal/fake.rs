@@ -1,14 +1,17 @@
 //! A GPU for tests where there is no Mac. It knows one kernel, `y = x + x` in rows of eight numbers, and does nothing until
 //! somebody waits: what reads results too early, or reuses memory too early, sees old numbers.
 //!
-//! A kernel named `fails` fails while it runs, one named `refused` does not compile, and one named `many_registers` leaves
-//! none for a whole threadgroup.
+//! A kernel named `fails` fails while it runs, one named `held` runs until a test lets it go ([`HELD`]), one named `refused`
+//! does not compile, and one named `many_registers` leaves none for a whole threadgroup.
 
 use super::{Command, Compiled, MetalError, MetalInfo, Span};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Barrier, Mutex, OnceLock};
 use tilewright_compile::gpu::{ArgumentSlot, Arguments, Source};
+
+/// Where a kernel named `held` meets the test, when it begins and before it ends.
+pub static HELD: Barrier = Barrier::new(2);
 
 pub struct Gpu(MetalInfo);
 
@@ -106,6 +109,11 @@ impl Queue {
                 let (arguments, numbers) = (program.arguments.clone(), numbers.to_vec());
                 match program.entry.as_str() {
                     "fails" => Box::new(|| Err("a page fault".into())),
+                    "held" => Box::new(|| {
+                        HELD.wait();
+                        HELD.wait();
+                        Ok(())
+                    }),
                     _ => Box::new(move || {
                         double(grid, &tensors, &arguments, &numbers);
                         Ok(())
@@ -136,6 +144,11 @@ impl Queue {
 }
 
 impl Commands {
+    /// Of nothing that stands in a queue: finished with this outcome.
+    pub fn finished(outcome: Result<Span, String>) -> Commands {
+        Commands { queue: Arc::default(), outcome: Arc::new(OnceLock::from(outcome)) }
+    }
+
     pub fn done(&self) -> bool {
         self.outcome.get().is_some()
     }

@@ -1,6 +1,6 @@
 //! Memory that processor and GPU share: allocations, and windows into them that tensors borrow.
 
-use super::in_flight::{InFlight, Submitted};
+use super::in_flight::{InFlight, Submitted, wait_for};
 use super::system::{Gpu, Memory};
 use super::{Command, MetalError, Stream, limits};
 use std::sync::Arc;
@@ -9,7 +9,10 @@ use std::sync::Arc;
 pub(crate) struct Buffer {
     memory: Memory,
     bytes: usize,
+    /// All that uses it: to be waited for. Whether it fails does not matter.
     users: InFlight,
+    /// On what its content depends: where some of it failed, the content is undefined until all of it is overwritten.
+    sources: InFlight,
 }
 
 /// A buffer from some byte on.
@@ -28,7 +31,7 @@ impl Buffer {
         let allocated = limits::allocation(bytes, gpu.info().buffer_bytes)?;
         let memory = gpu.memory(allocated);
         let memory = memory.ok_or_else(|| MetalError::Memory { what: format!("a buffer of {bytes} bytes") })?;
-        Ok(Arc::new(Buffer { memory, bytes, users: InFlight::default() }))
+        Ok(Arc::new(Buffer { memory, bytes, users: InFlight::default(), sources: InFlight::default() }))
     }
 
     /// All of it.
@@ -42,7 +45,23 @@ impl Buffer {
 
     /// This was submitted with it.
     pub(super) fn used_by(&self, submitted: &Submitted) {
-        self.users.push(submitted.clone());
+        self.users.add(std::slice::from_ref(submitted));
+    }
+
+    /// Its content depends on these.
+    pub(super) fn written_by(&self, sources: &[Submitted]) {
+        self.sources.add(sources);
+    }
+
+    /// On what its content depends, as far as it is not finished, and the first failure.
+    pub(super) fn sources(&self) -> Vec<Submitted> {
+        self.sources.now()
+    }
+
+    /// Waits for all that uses it.
+    fn wait(&self) {
+        // A failure matters to what was written, and stays in `sources`.
+        let _ = self.users.wait();
     }
 
     /// Overwrites the first bytes in the order of a stream, from a copy of them. Does not wait.
@@ -58,6 +77,10 @@ impl Buffer {
         // nobody else's, and the caller has the tensor alone: what uses it later is told through `used_by`.
         let submitted = unsafe { stream.submit(copy, &Arc::from("a copy from the host")) }?;
         self.used_by(&submitted);
+        if bytes == self.bytes {
+            self.sources.forget(&self.sources());
+        }
+        self.written_by(&[submitted]);
         Ok(())
     }
 }
@@ -85,37 +108,41 @@ impl<'a> Window<'a> {
     /// memory before. Waits.
     ///
     /// # Errors
-    /// [`MetalError::Failed`] when one of them failed.
+    /// [`MetalError::Failed`], each time, when something failed on which the content depends.
     pub fn download_to(&self, to: &mut [u8]) -> Result<(), MetalError> {
         let bytes = to.len().min(self.bytes());
-        self.buffer.users.wait()?;
+        self.buffer.wait();
+        wait_for(&self.buffer.sources())?;
         // SAFETY: that many bytes are in the window. All that was submitted with them is done; what writes them is submitted
         // with the tensor borrowed for writing, which it is not now.
         unsafe { self.buffer.memory.read(self.offset, &mut to[..bytes]) };
         Ok(())
     }
 
-    /// Overwrites the first bytes, after all launches that were given this memory before. Waits.
-    ///
-    /// # Errors
-    /// As [`download_to`](Self::download_to).
+    /// Overwrites the first bytes, after all launches that were given this memory before, however they ended. Waits.
     pub fn upload(&self, from: &[u8]) -> Result<(), MetalError> {
         let bytes = from.len().min(self.bytes());
-        self.buffer.users.wait()?;
+        self.buffer.wait();
         // SAFETY: that many bytes are in the window. All that was submitted with them is done, and the caller, who writes the
         // tensor, has it alone.
         unsafe { self.buffer.memory.write(self.offset, &from[..bytes]) };
+        self.overwritten(bytes);
         Ok(())
     }
 
-    /// Sets all bytes to zero, after all launches that were given this memory before. Waits.
-    ///
-    /// # Errors
-    /// As [`download_to`](Self::download_to).
+    /// Sets all bytes to zero, after all launches that were given this memory before, however they ended. Waits.
     pub fn clear(&self) -> Result<(), MetalError> {
-        self.buffer.users.wait()?;
+        self.buffer.wait();
         // SAFETY: as in `upload`.
         unsafe { self.buffer.memory.clear(self.offset, self.bytes()) };
+        self.overwritten(self.bytes());
         Ok(())
+    }
+
+    /// The first bytes are defined, and with all of them the buffer is.
+    fn overwritten(&self, bytes: usize) {
+        if bytes == self.buffer.bytes {
+            self.buffer.sources.forget(&self.buffer.sources());
+        }
     }
 }

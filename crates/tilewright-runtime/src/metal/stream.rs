@@ -62,7 +62,7 @@ impl Stream {
         // SAFETY: the caller's promise is the same.
         let commands = unsafe { self.0.queue.commit(command) };
         let submitted = Submitted::new(commands.ok_or_else(|| memory("a command buffer"))?, what.clone());
-        self.0.running.push(submitted.clone());
+        self.0.running.add(std::slice::from_ref(&submitted));
         if takes_time {
             last.after.get_or_init(|| submitted.clone());
             *last = Arc::new(Point { before: Some(submitted.clone()), after: OnceLock::new() });
@@ -72,6 +72,11 @@ impl Stream {
 
     pub fn synchronize(&self) -> Result<(), MetalError> {
         self.0.running.wait()
+    }
+
+    /// Somebody was told how this ended.
+    pub(super) fn forget(&self, submitted: Submitted) {
+        self.0.running.forget(&[submitted]);
     }
 
     pub fn event(&self) -> Result<Event, MetalError> {

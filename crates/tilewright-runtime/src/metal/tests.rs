@@ -212,6 +212,7 @@ fn what_metal_does_not_have_is_refused_by_name() {
 #[cfg(not(target_vendor = "apple"))]
 mod failures {
     use super::*;
+    use crate::DeviceTensor;
 
     #[test]
     fn a_source_that_the_compiler_refuses_is_an_error_with_its_words() {
@@ -245,6 +246,117 @@ mod failures {
         assert_eq!(stream.synchronize(), Err(failed.clone()));
         assert_eq!(stream.synchronize(), Ok(()), "it was said");
         assert_eq!(y.download().map(|_| ()), Err(TensorError::Device(failed)));
+    }
+
+    fn page_fault() -> DeviceError {
+        DeviceError::Metal(MetalError::Failed { what: "fails".into(), message: "a page fault".into() })
+    }
+
+    /// Submits one program of the kernel of this name.
+    fn submit(device: &Device, name: &'static str, x: &DeviceTensor, y: &mut DeviceTensor) -> Result<(), LaunchError> {
+        let pipeline = device.compile(double(name)).unwrap();
+        let args = &mut [Arg::Read(x.view()), Arg::Write(y.view_mut())];
+        device.launch_async(device.stream().unwrap(), &pipeline, [1, 1, 1], args)
+    }
+
+    fn tensors<const N: usize>(device: &Device) -> [DeviceTensor; N] {
+        [0; N].map(|_| device.upload(numbers(1).view()).unwrap())
+    }
+
+    #[test]
+    fn what_a_failed_launch_writes_is_undefined_until_it_is_overwritten() {
+        let device = device().unwrap();
+        let [x, mut y, mut z] = tensors(&device);
+        let content = |tensor: &DeviceTensor| tensor.download().map(|tensor| tensor.to_f64());
+        let undefined = Err(TensorError::Device(page_fault()));
+        submit(&device, "fails", &x, &mut y).unwrap();
+        assert_eq!([content(&y), content(&y)], [undefined.clone(), undefined.clone()]);
+        assert_eq!(content(&x), Ok(times(1.0, 1)), "it was only read");
+        assert_eq!(submit(&device, "doubled", &x, &mut y), Ok(()));
+        assert_eq!(content(&y), undefined, "a kernel may leave elements as they were");
+        // A part is no whole.
+        y.view_mut().window(0, &[1], &[1]).unwrap().copy_from_f64(&[1.0]).unwrap_err();
+        assert_eq!(content(&y), undefined);
+        y.copy_from(numbers(1).view()).unwrap();
+        assert_eq!(content(&y), Ok(times(1.0, 1)));
+        submit(&device, "fails", &x, &mut y).unwrap();
+        y.copy_from_on(device.stream().unwrap(), numbers(1).view()).unwrap();
+        submit(&device, "doubled", &y, &mut z).unwrap();
+        assert_eq!((content(&y), content(&z)), (Ok(times(1.0, 1)), Ok(times(2.0, 1))));
+    }
+
+    #[test]
+    fn a_launch_that_reads_what_a_failed_one_wrote_fails() {
+        let device = device().unwrap();
+        let pipeline = device.compile(double("doubled")).unwrap();
+        let [x, mut y, mut z, mut last] = tensors(&device);
+        submit(&device, "fails", &x, &mut y).unwrap();
+        // Nobody knows of the failure yet.
+        submit(&device, "doubled", &y, &mut z).unwrap();
+        submit(&device, "doubled", &z, &mut last).unwrap();
+        let mut out = Tensor::zeros(Elem::F32, &[1, ROW]).unwrap();
+        let mut launch =
+            |x: TensorView<'_>| device.launch(&pipeline, [1, 1, 1], &mut [Arg::Read(x), Arg::Write(out.view_mut())]);
+        let because = MetalError::Failed { what: "fails".into(), message: "a page fault".into() };
+        let error = MetalError::Undefined { param: "x".into(), because: Box::new(because) }.into();
+        let refused = Err(LaunchError::Device { kernel: "doubled".into(), error });
+        assert_eq!(launch(y.view()), refused);
+        assert_eq!(launch(y.view()), refused, "once it is known");
+        assert_eq!(submit(&device, "doubled", &last, &mut z), refused);
+        for tensor in [&z, &last] {
+            assert_eq!(tensor.download().map(|_| ()), Err(TensorError::Device(page_fault())));
+        }
+        assert_eq!(launch(x.view()), Ok(()));
+        assert_eq!(out.to_f64(), times(2.0, 1));
+    }
+
+    #[test]
+    fn what_a_failed_launch_only_read_can_be_overwritten() {
+        let device = device().unwrap();
+        let [mut x, mut y] = tensors(&device);
+        submit(&device, "fails", &x, &mut y).unwrap();
+        assert_eq!(x.copy_from(Tensor::zeros(Elem::F32, &[1, ROW]).unwrap().view()), Ok(()));
+        assert_eq!(x.download().unwrap().to_f64(), [0.0; ROW]);
+    }
+
+    #[test]
+    fn the_failure_of_a_launch_that_waited_is_said_once() {
+        let device = device().unwrap();
+        let pipeline = device.compile(double("fails")).unwrap();
+        let [x, mut y] = tensors(&device);
+        let args = &mut [Arg::Read(x.view()), Arg::Write(y.view_mut())];
+        let failed = LaunchError::Failed { kernel: "fails".into(), reason: "a page fault".into() };
+        assert_eq!(device.launch(&pipeline, [1, 1, 1], args), Err(failed));
+        assert_eq!(device.stream().unwrap().synchronize(), Ok(()));
+        assert_eq!(y.download().map(|_| ()), Err(TensorError::Device(page_fault())));
+    }
+
+    #[test]
+    fn nobody_is_held_up_while_another_thread_waits_for_the_gpu() {
+        use crate::metal::fake::HELD;
+        use std::{sync::mpsc, thread, time::Duration};
+        let device = &device().unwrap();
+        let [x, mut y, mut z] = tensors(device);
+        let x = &x;
+        submit(device, "held", x, &mut y).unwrap();
+        thread::scope(|scope| {
+            // One waits for the stream, and then one for a tensor that the launch reads.
+            scope.spawn(|| device.stream().unwrap().synchronize().unwrap());
+            HELD.wait(); // the kernel has begun
+            scope.spawn(|| x.download().unwrap());
+            thread::sleep(Duration::from_millis(20));
+            let (done, is_done) = mpsc::channel();
+            scope.spawn(move || {
+                let stream = device.stream().unwrap();
+                submit(device, "doubled", x, &mut z).unwrap();
+                let event = stream.event().unwrap();
+                stream.wait(&event).unwrap();
+                done.send(()).unwrap();
+            });
+            let was_done = is_done.recv_timeout(Duration::from_secs(5));
+            HELD.wait(); // and may end
+            assert_eq!(was_done, Ok(()));
+        });
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Rows of a GPU's table that are worth measuring for a problem, and rows as text.
 
 use super::{ANY, Row, Serves, Wanted};
-use crate::tuning::{Candidate, Choice};
+use crate::tuning::{Candidate, Choice, search::NO_ROW};
 use std::fmt;
 use tilewright_ir::Work;
 
@@ -62,7 +62,7 @@ pub fn candidates(wanted: &Wanted<'_>, table: &[Row], limits: Limits) -> (Vec<Ca
     let most = ROWS.into_iter().find(|&rows| wanted.rows().max(least) <= rows).unwrap_or(ROWS[ROWS.len() - 1]);
     let shapes = ROWS.into_iter().filter(|rows| (least..=most).contains(rows));
     let shapes = shapes.flat_map(|rows| KEYS.into_iter().filter(|&keys| least <= keys).map(move |keys| (rows, keys)));
-    let (mut idle, mut crowded, mut full) = (0, 0, 0);
+    let (mut idle, mut crowded, mut full, mut unsaid) = (0, 0, 0, 0);
     let mut kept: Vec<Candidate> = Vec::new();
     for (rows, keys) in shapes {
         for work in works() {
@@ -75,7 +75,11 @@ pub fn candidates(wanted: &Wanted<'_>, table: &[Row], limits: Limits) -> (Vec<Ca
                 crowded += 1;
             } else if registers.is_some_and(|there| !row.leaves_registers(wanted.shape.value_dim, there)) {
                 full += 1;
-            } else if !kept.iter().any(|other| other.same(&candidate)) {
+            } else if kept.iter().any(|other| other.same(&candidate)) {
+                // Another row says the same.
+            } else if row_of(wanted, table, &candidate).is_none() {
+                unsaid += 1;
+            } else {
                 kept.push(candidate);
             }
         }
@@ -84,6 +88,7 @@ pub fn candidates(wanted: &Wanted<'_>, table: &[Row], limits: Limits) -> (Vec<Ca
         ("warps without rows of their own", idle),
         ("blocks that do not fit the shared memory of a multiprocessor together", crowded),
         ("tiles whose sums leave a thread fewer than 32 registers", full),
+        (NO_ROW, unsaid),
     ];
     (kept, refused.into_iter().filter(|(_, count)| *count > 0).collect())
 }
@@ -97,16 +102,26 @@ fn works() -> impl Iterator<Item = Work> {
     WARPS.into_iter().flat_map(each)
 }
 
-/// The row with which the table would choose this; `None` where there is none.
+/// The row with which the table would choose this, in place of the one that serves the problem now; `None` where there
+/// is none, as where another row would serve it then.
 pub fn row_of(wanted: &Wanted<'_>, table: &[Row], candidate: &Candidate) -> Option<Row> {
     let present = wanted.row(table);
-    let Choice { schedule, work, .. } = present.choice(wanted);
-    if (schedule, work) == (candidate.schedule, candidate.work) {
+    let chooses = |row: &Row| {
+        let Choice { schedule, work, .. } = row.choice(wanted);
+        (schedule, work) == (candidate.schedule, candidate.work)
+    };
+    if chooses(present) {
         return Some(*present);
     }
     let row = Row { rows: candidate.rows, keys: candidate.schedule.keys, work: candidate.work?, ..*present };
-    let Choice { schedule, work, .. } = row.choice(wanted);
-    (wanted.fits(&row) && (schedule, work) == (candidate.schedule, candidate.work)).then_some(row)
+    let copy = with(wanted, table, row);
+    (wanted.fits(&row) && chooses(wanted.row(&copy))).then_some(row)
+}
+
+/// The table with `row` in place of the one that serves the problem.
+pub(in crate::tuning) fn with(wanted: &Wanted<'_>, table: &[Row], row: Row) -> Vec<Row> {
+    let present = wanted.row(table);
+    table.iter().map(|other| if std::ptr::eq(other, present) { row } else { *other }).collect()
 }
 
 /// As it stands in the table.

@@ -16,17 +16,14 @@ const STAGES: Stages = Stages { rounds: 3, long: Duration::from_secs(60) };
 type Calls = Vec<(usize, Duration)>;
 
 /// Schedules whose runs take `seconds(at, call)`.
-fn halved(
-    count: usize,
-    present: Option<usize>,
-    seconds: impl Fn(usize, usize) -> f64,
-) -> (Result<Vec<Measured>, CliError>, Calls) {
+fn halved(count: usize, present: Option<usize>, seconds: impl Fn(usize, usize) -> f64) -> (Vec<Measured>, Calls) {
     let calls = RefCell::new(Vec::new());
-    let measured = halve(count, present, &STAGES, |at, long| {
+    let (measured, failed) = halve(count, present, &STAGES, |at, long| {
         let call = calls.borrow().iter().filter(|(other, _)| *other == at).count();
         calls.borrow_mut().push((at, long));
         Ok(vec![seconds(at, call)])
     });
+    assert!(failed.is_empty(), "{failed:?}");
     (measured, calls.into_inner())
 }
 
@@ -34,7 +31,6 @@ fn halved(
 fn all_are_measured_shortly_and_the_best_eighth_longer_in_turns() {
     // The later the faster; the machine was busy when the fastest one ran first.
     let (measured, calls) = halved(48, Some(0), |at, call| if (at, call) == (47, 0) { 1e6 } else { 100.0 - at as f64 });
-    let measured = measured.unwrap();
     assert_eq!(measured.len(), 48, "none is lost");
     let finalists: Vec<usize> = measured.iter().filter(|one| one.finalist).map(|one| one.at).collect();
     assert_eq!(finalists, [47, 46, 45, 44, 43, 42, 0], "an eighth, and the table's choice");
@@ -56,37 +52,53 @@ fn all_are_measured_shortly_and_the_best_eighth_longer_in_turns() {
 fn few_schedules_are_all_measured_longer() {
     for count in 1..=4 {
         let (measured, calls) = halved(count, Some(count - 1), |at, _| 1.0 + at as f64);
-        assert!(measured.unwrap().iter().all(|one| one.finalist), "{count}");
+        assert!(measured.iter().all(|one| one.finalist), "{count}");
         assert_eq!(calls.len(), STAGES.steps(count), "{count}");
     }
 }
 
 #[test]
-fn a_run_that_took_no_time_is_an_error() {
-    for seconds in [0.0, f64::NAN, -1.0] {
-        let (measured, _) = halved(3, None, |at, _| if at == 1 { seconds } else { 1.0 });
-        assert!(matches!(measured, Err(CliError::Failed(_))), "{seconds}");
+fn a_schedule_that_fails_while_it_is_timed_is_left_out_with_the_reason() {
+    let left = |fails: &dyn Fn(usize, Duration) -> Result<f64, CliError>| {
+        let (measured, reasons) = halve(6, Some(0), &STAGES, |at, long| Ok(vec![fails(at, long)?]));
+        (measured.iter().map(|one| one.at).collect::<Vec<_>>(), reasons)
+    };
+    let error = || CliError::Failed("out of memory".to_string());
+    let seconds = |at: usize| 10.0 - at as f64;
+    // At once, in the first rounds, or only when it is measured longer.
+    let (measured, reasons) = left(&|at, _| if at == 4 { Err(error()) } else { Ok(seconds(at)) });
+    assert_eq!((measured, reasons), (vec![5, 3, 2, 1, 0], vec![error().to_string()]));
+    let longer = Duration::from_secs(20);
+    let (measured, reasons) = left(&|at, long| if (at, long) == (5, longer) { Err(error()) } else { Ok(seconds(at)) });
+    assert_eq!((measured, reasons), (vec![4, 3, 2, 0, 1], vec![error().to_string()]));
+    let (measured, reasons) = left(&|_, _| Err(error()));
+    assert_eq!((measured.len(), reasons.len()), (0, 6));
+    for none in [0.0, f64::NAN, -1.0] {
+        let (measured, reasons) = left(&|at, _| Ok(if at == 4 { none } else { seconds(at) }));
+        assert_eq!((measured.len(), &reasons[..]), (5, &["a run took no time".to_string()][..]), "{none}");
     }
+    // Without the table's choice nothing is a ratio of it.
+    let (measured, reasons) = halve(3, Some(1), &STAGES, |at, _| if at == 1 { Err(error()) } else { Ok(vec![1.0]) });
+    assert!(measured.len() == 2 && reasons.len() == 1 && measured.iter().all(|one| one.ratio.is_none()));
 }
 
 #[test]
-fn the_best_is_faster_than_the_tables_choice_in_every_round_and_has_a_row() {
+fn the_best_is_faster_than_the_tables_choice_in_every_round_and_not_wrong() {
     // 1 is faster by median, but not in every round; 2 is in each; 3 is slower than the table's choice.
     let seconds = |at: usize, call: usize| match (at, call) {
         (1, 4) => 11.0,
         _ => [10.0, 7.0, 8.0, 12.0][at],
     };
     let (measured, _) = halved(4, Some(0), seconds);
-    let measured = measured.unwrap();
     assert_eq!(measured.iter().map(|one| one.at).collect::<Vec<_>>(), [1, 2, 0, 3]);
-    let at = |has_row: fn(usize) -> bool| best(&measured, Some(0), has_row).map(|one| one.at);
-    assert_eq!(at(|_| true), Some(2));
-    assert_eq!(at(|at| at != 2), Some(0), "2 has no row");
-    assert_eq!(at(|_| false), Some(0), "what the table chooses it can choose");
+    let at = |dropped: &[usize]| best(&measured, Some(0), dropped).map(|one| one.at);
+    assert_eq!(at(&[]), Some(2));
+    assert_eq!(at(&[2]), Some(0), "2 is wrong");
+    assert_eq!(at(&[2, 0]), Some(1), "the table's choice is wrong too");
+    assert_eq!(at(&[2, 0, 1]), Some(3));
+    assert_eq!(at(&[2, 0, 1, 3]), None);
     let (measured, _) = halved(4, None, seconds);
-    let measured = measured.unwrap();
-    assert_eq!(best(&measured, None, |_| true).map(|one| one.at), Some(1), "nothing to be slower than");
-    assert!(best(&measured, None, |_| false).is_none());
+    assert_eq!(best(&measured, None, &[]).map(|one| one.at), Some(1), "nothing to be slower than");
 }
 
 #[test]
@@ -148,7 +160,7 @@ fn schedules_of_a_gpu_that_spill_or_do_not_fit_are_counted() {
     let request = || case.request(&inputs).map_err(CliError::Refused);
     let tuning = Tuning::of(&request().unwrap(), &device.info()).unwrap();
     let Candidates { kept, refused, left_out } = tuning.candidates(usize::MAX);
-    assert!(kept.len() > 500 && left_out == 0 && refused.len() == 2, "{} {refused:?}", kept.len());
+    assert!(kept.len() > 100 && left_out == 0 && refused.len() == 3, "{} {refused:?}", kept.len());
     let find = |queries, keys, [rows, columns, stages, blocks]: [u32; 4]| {
         let schedule = Schedule { heads: 1, queries, keys };
         let work = Some(Work { rows, columns, stages, blocks });
