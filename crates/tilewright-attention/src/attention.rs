@@ -157,8 +157,11 @@ impl<'a> Attention<'a> {
             Some(asked) => asked,
             None => {
                 let (types, machine) = ([self.q.elem(), self.cache.elem()], Machine::of(&device.info()));
-                let planned = tuning::choose(&self.extents()?, types, (&self.cache.format(), true), machine).schedule;
-                Schedule { heads: if mask.is_of_each_head() { 1 } else { planned.heads }, ..planned }
+                let shape = self.extents()?;
+                // Heads with classes of their own share no tile, as heads with keys of their own do not.
+                let kv_heads = if mask.is_of_each_head() { shape.q_heads } else { shape.kv_heads };
+                let shape = Extents { kv_heads, ..shape };
+                tuning::choose(&shape, types, (&self.cache.format(), true), machine).schedule
             }
         };
         Ok(self.feature(mask.classify(device, schedule)?))

@@ -275,10 +275,13 @@ fn the_request_makes_the_map_for_the_schedule_that_it_will_have() {
     let device = Device::cpu();
     let (q, k) = (zeros(Elem::F32, &[1, 4, 200, 8]), zeros(Elem::F32, &[1, 2, 300, 8]));
     let request = Attention::new(q.view(), k.view(), k.view());
-    for heads in [1, 4] {
+    // What serves heads that share no tile.
+    let each = zeros(Elem::F32, &[1, 4, 300, 8]);
+    let apart = Attention::new(q.view(), each.view(), each.view());
+    for (heads, alike) in [(1, &request), (4, &apart)] {
         let mask = boolean([1, heads, 200, 300], |at| at[3] <= at[2] + 100);
         let classified = request.clone().classified_mask(&mask, &device).unwrap();
-        assert_eq!(classified.plan(&device).unwrap().schedule(), request.plan(&device).unwrap().schedule());
+        assert_eq!(classified.plan(&device).unwrap().schedule(), alike.plan(&device).unwrap().schedule());
         assert!(classified.run(&device).is_ok());
         let asked = request.clone().schedule(tile(16, 32)).classified_mask(&mask, &device).unwrap();
         assert_eq!(asked.plan(&device).unwrap().schedule(), tile(16, 32));
