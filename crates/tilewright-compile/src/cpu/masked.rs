@@ -179,12 +179,10 @@ impl<'f> Search<'_, '_, 'f> {
 
     /// What a score is made of: a number, its factor, a bias and its factor.
     fn score(&mut self, score: ValueId) -> (ValueId, Option<ValueId>, Option<(ValueId, ValueId)>) {
-        let sum = self.inner(score, 1).and_then(|inst| match (&inst.op, &inst.operands[..]) {
-            (Op::Elementwise(Elementwise::Add), &[a, b]) if a != b => {
-                let full = self.is(a, Extent::Full) && self.is(b, Extent::Full);
-                self.product(b).filter(|_| full).map(|bias| (a, b, bias))
-            }
-            _ => None,
+        let sum = self.inner(score, 1).and_then(|inst| {
+            let (Op::Elementwise(Elementwise::Add), &[a, b]) = (&inst.op, &inst.operands[..]) else { return None };
+            let full = self.is(a, Extent::Full) && self.is(b, Extent::Full);
+            self.product(b).filter(|_| full && a != b).map(|bias| (a, b, bias))
         });
         let (x, bias) = match sum {
             Some((x, product, bias)) => {
@@ -204,9 +202,11 @@ impl<'f> Search<'_, '_, 'f> {
 
     /// The cells of a bias as they lie: f16 and bf16 numbers are their own f32 numbers.
     fn stored(&mut self, cells: ValueId, times: usize) -> ValueId {
-        let from = self.inner(cells, times).and_then(|inst| match (&inst.op, &inst.operands[..]) {
-            (Op::Elementwise(Elementwise::Cast { to: Elem::F32 }), &[from]) if self.elem(from).is_float() => Some(from),
-            _ => None,
+        let from = self.inner(cells, times).and_then(|inst| {
+            let (Op::Elementwise(Elementwise::Cast { to: Elem::F32 }), &[from]) = (&inst.op, &inst.operands[..]) else {
+                return None;
+            };
+            self.elem(from).is_float().then_some(from)
         });
         if from.is_some() {
             self.members.push(cells);
@@ -252,15 +252,15 @@ impl<'f> Search<'_, '_, 'f> {
     }
 
     fn relation(&self, inst: &Inst) -> Option<(ValueId, Relation, ValueId)> {
-        let relation = match &inst.op {
-            Op::Elementwise(Elementwise::Lt) => Relation::Less,
-            Op::Elementwise(Elementwise::Le) => Relation::LessOrEqual,
-            Op::Elementwise(Elementwise::Gt) => Relation::Greater,
-            Op::Elementwise(Elementwise::Ge) => Relation::GreaterOrEqual,
-            _ => return None,
-        };
+        const RELATIONS: [(Op, Relation); 4] = [
+            (Op::Elementwise(Elementwise::Lt), Relation::Less),
+            (Op::Elementwise(Elementwise::Le), Relation::LessOrEqual),
+            (Op::Elementwise(Elementwise::Gt), Relation::Greater),
+            (Op::Elementwise(Elementwise::Ge), Relation::GreaterOrEqual),
+        ];
+        let (_, relation) = RELATIONS.iter().find(|(op, _)| *op == inst.op)?;
         let &[a, b] = &inst.operands[..] else { return None };
-        (self.elem(a) == Elem::I32).then_some((a, relation, b))
+        (self.elem(a) == Elem::I32).then_some((a, *relation, b))
     }
 
     /// The fold of `attended` over all rows, where the choice reads it and nothing else does.
