@@ -2,8 +2,8 @@
 //!
 //! Nothing outside a view's bounds is touched; bounds never exceed the tensor, so no origin or index can lead outside it.
 
-use super::math;
 use super::simd::{self, Simd};
+use super::{ahead, math};
 use half::f16;
 use tilewright_ir::{Elem, MAX_TILE_RANK, MAX_VIEW_RANK};
 
@@ -222,26 +222,49 @@ impl<'v> Place<'v> {
         out
     }
 
-    /// The rows as one strip, where they lie at equal distances: one plane, not taken at indices, none left out.
+    /// From one row to the next in bytes, where all lie at equal distances: one plane, not taken at indices.
     #[inline(always)]
-    pub fn strip(&self) -> Option<Strip> {
+    pub fn step(&self) -> Option<isize> {
         let axis = 1usize.checked_sub(self.missing)?;
-        if self.extents[0] != 1 || self.indices.is_some() || self.keep.is_some() || self.view.base.is_null() {
-            return None;
+        let even = self.extents[0] == 1 && self.indices.is_none();
+        even.then(|| self.view.stride[axis].wrapping_mul(self.view.elem.bytes() as isize))
+    }
+
+    /// The rows from `first` on that lie at equal distances, or the ones that are outside the bounds, in one plane. A row is asked
+    /// for so many rows before it is read.
+    ///
+    /// # Safety
+    /// As [`coordinate`](Self::coordinate) and [`keeps`](Self::keeps); there is such a row.
+    #[inline(always)]
+    pub unsafe fn strip_from(&self, first: usize, ahead: usize) -> Strip {
+        let [planes, rows, _] = self.extents;
+        let (plane, row) = (first / rows, first % rows);
+        let gathered = self.indices.is_some_and(|(axis, _)| axis == 1);
+        if gathered || self.keep.is_some() || self.missing > 1 || self.view.base.is_null() {
+            // SAFETY: the caller's promise.
+            let [start] = unsafe { self.some_rows::<1>(first) };
+            return Strip { start: (!start.is_null()).then_some(start), step: 0, ahead: 0, rows: 1 };
         }
-        // SAFETY: nothing is taken at indices.
-        let plane = unsafe { self.coordinate(0, 0) }?;
-        let (origin, view) = (i64::from(self.origins[1]), self.view);
-        let bytes = view.elem.bytes() as isize;
-        let inside = |bound: i32| (i64::from(bound) - origin).clamp(0, self.extents[1] as i64) as usize;
-        Some(Strip {
-            start: view.base.wrapping_offset(
-                (origin as isize).wrapping_mul(view.stride[axis]).wrapping_add(plane).wrapping_mul(bytes),
-            ),
-            step: view.stride[axis].wrapping_mul(bytes),
-            first: inside(view.first[axis]),
-            last: inside(view.last[axis]),
-        })
+        let (axis, bytes) = (1 - self.missing, self.view.elem.bytes() as isize);
+        let step = self.view.stride[axis].wrapping_mul(bytes);
+        let origin = i64::from(self.origins[1]);
+        let [begin, end] = [self.view.first[axis], self.view.last[axis]]
+            .map(|bound| (i64::from(bound) - origin).clamp(0, rows as i64) as usize);
+        // SAFETY: the caller's promise.
+        let plane_at = |plane: usize| (plane < planes).then(|| unsafe { self.coordinate(0, plane) }).flatten();
+        match plane_at(plane) {
+            Some(at) if (begin..end).contains(&row) => {
+                let along = (origin as isize + row as isize).wrapping_mul(step);
+                let next = match planes {
+                    1 => step.wrapping_mul(ahead as isize),
+                    _ => plane_at(plane + ahead.div_ceil(rows)).map_or(0, |next| (next - at).wrapping_mul(bytes)),
+                };
+                let start = self.view.base.wrapping_offset(at.wrapping_mul(bytes).wrapping_add(along));
+                Strip { start: Some(start), step, ahead: next, rows: end - row }
+            }
+            Some(_) if row < begin => Strip { start: None, step, ahead: 0, rows: begin - row },
+            _ => Strip { start: None, step, ahead: 0, rows: rows - row },
+        }
     }
 
     /// The coordinate in the view of place coordinate `at` along `axis`; `None` outside the bounds.
@@ -297,32 +320,14 @@ impl<'v> Place<'v> {
 /// Rows at equal distances.
 #[derive(Clone, Copy)]
 pub(super) struct Strip {
-    /// Coordinate 0 of the last axis in row 0.
-    start: *mut u8,
+    /// Coordinate 0 of the last axis in the first row; none outside the bounds.
+    pub start: Option<*mut u8>,
     /// From one row to the next, in bytes.
     pub step: isize,
-    /// Rows inside the bounds.
-    first: usize,
-    last: usize,
-}
-
-impl Strip {
-    /// As [`Place::some_rows`].
-    #[inline(always)]
-    pub fn some_rows<const N: usize>(&self, first: usize) -> [*mut u8; N] {
-        std::array::from_fn(|i| match first + i {
-            row if row >= self.first && row < self.last => {
-                self.start.wrapping_offset((row as isize).wrapping_mul(self.step))
-            }
-            _ => std::ptr::null_mut(),
-        })
-    }
-
-    /// Where the rows from `first` on would lie, whether or not they are there: to be asked for, not to be read.
-    #[inline(always)]
-    pub fn places<const N: usize>(&self, first: usize) -> [*mut u8; N] {
-        std::array::from_fn(|i| self.start.wrapping_offset(((first + i) as isize).wrapping_mul(self.step)))
-    }
+    /// From a row to the one to ask for when it is read, in bytes; 0 where none is known.
+    pub ahead: isize,
+    /// How many.
+    pub rows: usize,
 }
 
 /// Columns of a place that lie inside the bounds.
@@ -440,19 +445,6 @@ macro_rules! with_stored {
 }
 pub(super) use with_stored;
 
-/// Rows that lie at least so many bytes from one another are not foreseen by the processor: each is in a page of its own.
-const FAR: usize = 1024;
-
-/// Asks for the row that comes a few rows after this one of `bytes` bytes. It may lie past the last.
-#[inline(always)]
-fn expect<V: Simd>(row: *const u8, bytes: usize, step: isize) {
-    const AHEAD: isize = 4;
-    const LINE: usize = 64;
-    for line in (0..bytes).step_by(LINE) {
-        V::prefetch(row.wrapping_offset(AHEAD * step).wrapping_add(line));
-    }
-}
-
 /// A tile from memory; zero outside the bounds.
 ///
 /// # Safety
@@ -460,7 +452,9 @@ fn expect<V: Simd>(row: *const u8, bytes: usize, step: isize) {
 #[inline(always)]
 pub(super) unsafe fn load<V: Simd>(place: &Place<'_>, dst: *mut u32) {
     let count = place.extents.iter().product();
-    let strip = place.strip().filter(|strip| strip.step.unsigned_abs() >= FAR);
+    // Columns may be taken at indices.
+    let distance =
+        place.step().map(|step| step.wrapping_mul(ahead::rows_ahead(place.extents[2] * place.elem().bytes()) as isize));
     // SAFETY: the caller's promise; runs stay inside the bounds of the view, and these inside the tensor.
     unsafe {
         if !place.is_inside() {
@@ -469,8 +463,8 @@ pub(super) unsafe fn load<V: Simd>(place: &Place<'_>, dst: *mut u32) {
         with_stored!(place.view.elem, S => place.runs(|lane, from, count, stride| {
             let (from, to) = (from.cast::<S>().cast_const(), dst.add(lane));
             if stride == 1 {
-                if let Some(strip) = strip {
-                    expect::<V>(from.cast(), count * size_of::<S>(), strip.step);
+                if let Some(distance) = distance {
+                    ahead::expect::<V>(from.cast::<u8>().wrapping_offset(distance), count * size_of::<S>());
                 }
                 return copy_run::<S, V>(from, to, count);
             }

@@ -13,6 +13,7 @@
 //! - `peaks`: measured ceilings of memory and of bf16 products
 //! - `isa`: all of these compiled for each instruction set, one chosen at run time
 
+mod ahead;
 mod exec;
 mod gemm;
 mod isa;

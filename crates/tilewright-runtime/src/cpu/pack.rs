@@ -1,31 +1,10 @@
 //! Matrices into panels for the product, straight from a view or from lanes, transposed on the way if need be. The rows are
 //! those of a place in a view, which may be pages taken at indices; what lies outside the bounds is zero.
 
+use super::ahead::Ahead;
 use super::memory::{Columns, Place, Stored, copy_run, with_stored};
 use super::simd::Simd;
 use tilewright_ir::Elem;
-
-/// How many rows before they are packed pages are asked for: a page lies anywhere, so the processor does not foresee it.
-const AHEAD: usize = 16;
-
-/// Asks for the rows from `first` on, where they are taken at indices.
-///
-/// # Safety
-/// As [`pack_rows`].
-#[inline(always)]
-unsafe fn expect<const ROWS: usize, V: Simd>(source: &Place<'_>, first: usize) {
-    const LINE: usize = 64;
-    if !source.is_gathered() {
-        return;
-    }
-    let Columns { first: left, last: right, skip, .. } = source.columns();
-    // SAFETY: the caller's promise.
-    for row in unsafe { source.some_rows::<ROWS>(first) }.into_iter().filter(|row| !row.is_null()) {
-        for line in (0..(right - left) * source.elem().bytes()).step_by(LINE) {
-            V::prefetch(row.wrapping_offset(skip).wrapping_add(line));
-        }
-    }
-}
 
 /// Packs a `[k, n]` matrix into panels of `panel` columns.
 ///
@@ -41,10 +20,10 @@ pub(super) unsafe fn pack_rows<V: Simd>(source: &Place<'_>, dst: *mut f32, k: u3
         if !(source.is_inside() && n.is_multiple_of(panel)) {
             std::ptr::write_bytes(dst, 0, k * n.next_multiple_of(panel));
         }
-        expect::<AHEAD, V>(source, 0);
+        let ahead = Ahead::of(source);
         let Columns { first, last, stride, skip } = source.columns();
         with_stored!(source.elem(), S => source.each_row(|row, from| {
-            expect::<1, V>(source, row + AHEAD);
+            ahead.expect::<V, 1>(row, &[from]);
             let mut from = from.wrapping_offset(skip).cast::<S>().cast_const();
             let mut col = first;
             while col < last {
@@ -78,13 +57,13 @@ pub(super) unsafe fn pack_transposed<V: Simd>(source: &Place<'_>, dst: *mut f32,
         if !(source.is_inside() && n.is_multiple_of(panel)) {
             std::ptr::write_bytes(dst, 0, k * n.next_multiple_of(panel));
         }
-        expect::<AHEAD, V>(source, 0);
+        let ahead = Ahead::of(source);
         let Columns { first, last, stride, skip } = source.columns();
         with_stored!(source.elem(), S => {
             let to = |row: usize, col: usize| dst.add((row / panel * k + col) * panel + row % panel).cast::<u32>();
             for row in (0..n).step_by(SQUARE) {
-                expect::<SQUARE, V>(source, row + AHEAD);
                 let rows: [*mut u8; SQUARE] = source.some_rows(row);
+                ahead.expect::<V, SQUARE>(row, &rows);
                 let starts = rows.map(|from| from.wrapping_offset(skip).cast::<S>().cast_const());
                 let at = |r: usize, col: usize| starts[r].wrapping_offset((col - first) as isize * stride);
                 let square = stride == 1 && rows.iter().all(|r| !r.is_null());

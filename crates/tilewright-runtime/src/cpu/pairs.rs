@@ -2,6 +2,7 @@
 //! and adds. Numbers are bf16 in the source already, or rounded here. The instruction takes subnormal numbers for zero.
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "no other processor multiplies pairs yet"))]
 
+use super::ahead::Ahead;
 use super::math;
 use super::memory::{Columns, Place, Stored, with_stored};
 use super::simd::Simd;
@@ -89,6 +90,7 @@ impl Panels {
 /// index of another axis. The instruction set of `V`.
 #[inline(always)]
 pub(super) unsafe fn pack_rows<V: Simd>(source: &Place<'_>, to: Panels) {
+    let ahead = Ahead::of(source);
     let Columns { first, last, stride, skip } = source.columns();
     let whole = |elem| source.elem() == elem && stride == 1 && first == 0 && last == to.n;
     // SAFETY: the caller's promise; only rows and columns inside the bounds are read.
@@ -98,6 +100,7 @@ pub(super) unsafe fn pack_rows<V: Simd>(source: &Place<'_>, to: Panels) {
         }
         for k in (0..to.k).step_by(2) {
             let rows: [*mut u8; 2] = source.some_rows(k);
+            ahead.expect::<V, 2>(k, &rows);
             let rows = rows.map(|row| if row.is_null() { row } else { row.wrapping_offset(skip) });
             let both = !rows[0].is_null() && !rows[1].is_null();
             let panels = (0..to.n).step_by(to.panel).map(|column| (column, to.panel.min(to.n - column)));
@@ -152,6 +155,7 @@ unsafe fn zip<T: Copy>(first: *const T, second: *const T, to: *mut u32, count: u
 #[inline(always)]
 pub(super) unsafe fn pack_transposed<V: Simd>(source: &Place<'_>, to: Panels) {
     const SQUARE: usize = 8;
+    let ahead = Ahead::of(source);
     let Columns { first, last, stride, skip } = source.columns();
     let whole =
         source.elem() == Elem::Bf16 && stride == 1 && first == 0 && last == to.k && to.k.is_multiple_of(2 * SQUARE);
@@ -162,6 +166,7 @@ pub(super) unsafe fn pack_transposed<V: Simd>(source: &Place<'_>, to: Panels) {
         }
         for column in (0..to.n).step_by(SQUARE) {
             let rows: [*mut u8; SQUARE] = source.some_rows(column);
+            ahead.expect::<V, SQUARE>(column, &rows);
             let rows = rows.map(|row| if row.is_null() { row } else { row.wrapping_offset(skip) });
             if whole && rows.iter().all(|row| !row.is_null()) {
                 for k in (0..to.k).step_by(2 * SQUARE) {

@@ -18,7 +18,8 @@ pub(super) trait Row<V: Simd>: Copy {
     /// Columns from a multiple of this number on, as many, share a state; `width` where all of a row do.
     fn stretch(&self, width: usize) -> usize;
 
-    unsafe fn state(&self, column: usize) -> Self::State;
+    /// What the columns of a stretch share: of the first, the second, …
+    unsafe fn state(&self, stretch: usize) -> Self::State;
 
     /// The numbers from `column` on, which `state` is that of.
     unsafe fn load(&self, state: &Self::State, column: usize) -> V::Vector;
@@ -64,13 +65,12 @@ pub(super) struct CodesRow<R> {
 }
 
 impl<R: Round> CodesRow<R> {
-    /// The scale and the bias of a column, in every lane.
+    /// The scale and the bias of a group, in every lane.
     ///
     /// # Safety
     /// As [`Row::state`].
     #[inline(always)]
-    unsafe fn affine<V: Simd>(&self, column: usize) -> [V::Vector; 2] {
-        let group = column / self.group;
+    unsafe fn affine<V: Simd>(&self, group: usize) -> [V::Vector; 2] {
         // SAFETY: the caller's promise.
         unsafe { [V::splat(R::read(self.scales, group)), V::splat(R::read(self.biases, group))] }
     }
@@ -89,9 +89,9 @@ impl<V: Simd, R: Round> Row<V> for BytesRow<R> {
     }
 
     #[inline(always)]
-    unsafe fn state(&self, column: usize) -> Self::State {
+    unsafe fn state(&self, stretch: usize) -> Self::State {
         // SAFETY: the caller's promise.
-        unsafe { self.0.affine::<V>(column) }
+        unsafe { self.0.affine::<V>(stretch) }
     }
 
     #[inline(always)]
@@ -115,12 +115,12 @@ impl<V: Simd, R: Round> Row<V> for NibblesRow<R> {
     }
 
     #[inline(always)]
-    unsafe fn state(&self, column: usize) -> V::Table {
+    unsafe fn state(&self, stretch: usize) -> V::Table {
         const CODES: [f32; 16] = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0];
         let mut table = [0.0; 16];
         // SAFETY: the caller's promise.
         unsafe {
-            let affine = self.0.affine::<V>(column);
+            let affine = self.0.affine::<V>(stretch);
             let mut at = 0;
             while at < 16 {
                 V::store(table.as_mut_ptr().add(at), number::<V, R>(V::load(CODES.as_ptr().add(at)), affine));

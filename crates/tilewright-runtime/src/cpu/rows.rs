@@ -1,23 +1,18 @@
-//! Rows of a matrix in memory, a few at a time: where each lies, or, where its elements lie apart or outside the bounds, a
-//! copy as f32. What lies outside the bounds is zero.
+//! Rows of a matrix in memory: where those lie that lie at equal distances, or, where elements lie apart or outside the bounds,
+//! copies of a few rows as f32. What lies outside the bounds is zero.
 
-use super::memory::{Columns, Place, Stored, Strip, with_stored};
+use super::ahead;
+use super::memory::{Columns, Place, Stored, with_stored};
 use super::row::{Bf16Row, BytesRow, CodesRow, F16Row, F32Row, NibblesRow, Round, Row, ToBf16, ToF16, ToF32};
 use super::simd::Simd;
 use super::stream::TOGETHER;
 use std::marker::PhantomData;
+use std::ops::Range;
 use tilewright_compile::cpu::ROWS_AT_ONCE;
 use tilewright_ir::Elem;
 
-/// Rows that are read at a time.
-pub(super) const AT_ONCE: usize = ROWS_AT_ONCE as usize;
-
-/// How many rows before they are read those are asked for that lie anywhere.
-const AHEAD: usize = 2 * AT_ONCE;
-
-/// The same of rows at equal distances, which the processor foresees, but not across all of several rows: without, decode over
-/// 32768 keys takes 1.8 times as long in bf16 and 1.1 times in f32 (`tile bench decode_h32_d128_32768`; 16, 32 and 64 were no better).
-const AHEAD_IN_STRIP: usize = AT_ONCE;
+/// Rows that are copied at a time.
+const AT_ONCE: usize = ROWS_AT_ONCE as usize;
 
 /// Where rows are read.
 #[expect(clippy::large_enum_variant, reason = "one lives on the stack while a step runs")]
@@ -28,33 +23,76 @@ pub(super) enum Reader<'p> {
     Codes(Codes<'p>),
 }
 
-/// Some rows, all of one kind.
+/// Rows at equal distances, all of one kind.
 pub(super) trait Block<V: Simd> {
     /// One of them.
     type Row: Row<V>;
 
     fn row(&self, at: usize) -> Self::Row;
+
+    /// Says that the rows as far ahead of these as is useful will be read soon.
+    fn expect(&self, rows: Range<usize>);
 }
 
-/// What is done with a block of rows.
+/// What is done with rows.
 ///
 /// # Safety
-/// The instruction set of `V`, and rows that may be read.
+/// The instruction set of `V`, and `count` rows that may be read, the first of which is number `first` of all.
 pub(super) trait Visitor {
-    unsafe fn visit<V: Simd, B: Block<V>>(&self, rows: &B);
+    unsafe fn visit<V: Simd, B: Block<V>>(&self, first: usize, count: usize, rows: &B);
 }
 
-/// Rows that begin at these addresses, of the kind that `Self::Row` is.
+/// Where rows at equal distances begin.
+#[derive(Clone, Copy)]
+struct Run {
+    start: *const u8,
+    /// From one row to the next, in bytes.
+    step: isize,
+    /// From a row to the one to ask for when it is read, in bytes.
+    ahead: isize,
+    /// Of a row.
+    bytes: usize,
+}
+
+impl Run {
+    /// Rows of floats one after the other.
+    fn copied(start: *const f32, width: usize) -> Run {
+        let bytes = width * size_of::<f32>();
+        Run { start: start.cast(), step: bytes as isize, ahead: 0, bytes }
+    }
+
+    #[inline(always)]
+    fn row(&self, at: usize) -> *const u8 {
+        self.start.wrapping_offset(at as isize * self.step)
+    }
+
+    #[inline(always)]
+    fn expect<V: Simd>(&self, rows: Range<usize>) {
+        if self.ahead == 0 {
+            return;
+        }
+        for row in rows {
+            ahead::expect::<V>(self.row(row).wrapping_offset(self.ahead), self.bytes);
+        }
+    }
+}
+
+/// Rows of the kind that `Self::Row` is.
 macro_rules! floats {
     ($name:ident, $row:ident) => {
-        struct $name([*const u8; AT_ONCE]);
+        struct $name(Run);
 
         impl<V: Simd> Block<V> for $name {
             type Row = $row;
 
             #[inline(always)]
             fn row(&self, at: usize) -> $row {
-                $row(self.0[at].cast())
+                $row(self.0.row(at).cast())
+            }
+
+            #[inline(always)]
+            fn expect(&self, rows: Range<usize>) {
+                self.0.expect::<V>(rows);
             }
         }
     };
@@ -63,11 +101,12 @@ floats!(F32Rows, F32Row);
 floats!(F16Rows, F16Row);
 floats!(Bf16Rows, Bf16Row);
 
-/// Rows of codes, whose parts begin at these addresses.
+/// Rows of codes.
+#[derive(Clone, Copy)]
 struct CodesRows<R> {
-    words: [*const u8; AT_ONCE],
-    scales: [*const u8; AT_ONCE],
-    biases: [*const u8; AT_ONCE],
+    words: Run,
+    scales: Run,
+    biases: Run,
     group: usize,
     rounds: PhantomData<R>,
 }
@@ -75,57 +114,73 @@ struct CodesRows<R> {
 impl<R: Round> CodesRows<R> {
     #[inline(always)]
     fn row(&self, at: usize) -> CodesRow<R> {
-        let CodesRows { words, scales, biases, group, rounds } = self;
-        CodesRow { codes: words[at], scales: scales[at], biases: biases[at], group: *group, rounds: *rounds }
+        let &CodesRows { words, scales, biases, group, rounds } = self;
+        CodesRow { codes: words.row(at), scales: scales.row(at), biases: biases.row(at), group, rounds }
     }
 }
 
-struct BytesRows<'c, R>(&'c CodesRows<R>);
-struct NibblesRows<'c, R>(&'c CodesRows<R>);
+/// Rows of codes of the kind that `Self::Row` is.
+macro_rules! codes {
+    ($name:ident, $row:ident) => {
+        struct $name<R>(CodesRows<R>);
 
-impl<V: Simd, R: Round> Block<V> for BytesRows<'_, R> {
-    type Row = BytesRow<R>;
+        impl<V: Simd, R: Round> Block<V> for $name<R> {
+            type Row = $row<R>;
 
-    #[inline(always)]
-    fn row(&self, at: usize) -> BytesRow<R> {
-        BytesRow(self.0.row(at))
-    }
+            #[inline(always)]
+            fn row(&self, at: usize) -> $row<R> {
+                $row(self.0.row(at))
+            }
+
+            #[inline(always)]
+            fn expect(&self, rows: Range<usize>) {
+                let CodesRows { words, scales, biases, .. } = &self.0;
+                // Rows of scales and biases are short: many are in the line that the first of some asks for.
+                [scales, biases].iter().for_each(|of| of.expect::<V>(rows.start..rows.start + 1));
+                words.expect::<V>(rows);
+            }
+        }
+    };
 }
-
-impl<V: Simd, R: Round> Block<V> for NibblesRows<'_, R> {
-    type Row = NibblesRow<R>;
-
-    #[inline(always)]
-    fn row(&self, at: usize) -> NibblesRow<R> {
-        NibblesRow(self.0.row(at))
-    }
-}
+codes!(BytesRows, BytesRow);
+codes!(NibblesRows, NibblesRow);
 
 /// Which rows are wanted, and where copies of them have room.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted {
-    /// The first, and how many: 1 to [`AT_ONCE`]. Further ones of a block repeat the last.
-    pub first: usize,
-    pub count: usize,
+    pub rows: usize,
     /// Numbers in a row.
     pub width: usize,
     /// How many rows they are multiplied with.
     pub uses: usize,
-    /// Room for `count` rows.
+    /// Room for [`ROWS_AT_ONCE`] rows.
     pub scratch: *mut f32,
 }
 
 impl Wanted {
-    /// The copies: rows one after the other, past `count` the last.
+    /// Has rows visited that `copy` writes to the scratch rows, a few at a time. It is called with the number of a row.
+    ///
+    /// # Safety
+    /// As [`Reader::visit`], for what the visitor does.
     #[inline(always)]
-    fn copied(&self) -> F32Rows {
-        let Wanted { count, width, scratch, .. } = *self;
-        F32Rows(std::array::from_fn(|row| scratch.wrapping_add(row.min(count - 1) * width).cast_const().cast()))
+    unsafe fn copied<V: Simd>(
+        &self,
+        first: usize,
+        count: usize,
+        visitor: &impl Visitor,
+        mut copy: impl FnMut(usize, *mut f32),
+    ) {
+        for from in (first..first + count).step_by(AT_ONCE) {
+            let count = AT_ONCE.min(first + count - from);
+            (0..count).for_each(|row| copy(from + row, self.scratch.wrapping_add(row * self.width)));
+            // SAFETY: the caller's promise; these rows were written.
+            unsafe { visitor.visit::<V, _>(from, count, &F32Rows(Run::copied(self.scratch, self.width))) };
+        }
     }
 }
 
 impl Reader<'_> {
-    /// Has some rows visited.
+    /// Has all rows visited, in order.
     ///
     /// # Safety
     /// The instruction set of `V`; the scratch rows are as `wanted` says; the places have lanes for their indices, and rows of
@@ -147,23 +202,22 @@ impl Reader<'_> {
         }
     }
 
-    /// The numbers of all `count` rows of codes to `dst`.
+    /// The numbers of all `rows` rows of codes to `dst`.
     ///
     /// # Safety
     /// As [`visit`](Self::visit), with room for all rows.
     #[inline(always)]
-    pub unsafe fn decode<V: Simd>(&self, count: usize, width: usize, dst: *mut f32) {
-        /// Codes that are used often are written to the scratch rows, which are here where the numbers belong.
-        struct Written;
-        impl Visitor for Written {
-            #[inline(always)]
-            unsafe fn visit<V: Simd, B: Block<V>>(&self, _: &B) {}
-        }
-        for first in (0..count).step_by(AT_ONCE) {
-            let scratch = dst.wrapping_add(first * width);
-            let wanted = Wanted { first, count: AT_ONCE.min(count - first), width, uses: usize::MAX, scratch };
-            // SAFETY: the caller's promise.
-            unsafe { self.visit::<V>(wanted, &Written) };
+    pub unsafe fn decode<V: Simd>(&self, rows: usize, width: usize, dst: *mut f32) {
+        let Reader::Codes(codes) = self else { return };
+        // SAFETY: the caller's promise.
+        unsafe {
+            match codes.rounds {
+                Elem::Bf16 => codes.decode::<V, ToBf16>(0..rows, rows, width, dst),
+                Elem::F16 => codes.decode::<V, ToF16>(0..rows, rows, width, dst),
+                Elem::F32 | Elem::I32 | Elem::U32 | Elem::I8 | Elem::U8 | Elem::Bool => {
+                    codes.decode::<V, ToF32>(0..rows, rows, width, dst);
+                }
+            }
         }
     }
 }
@@ -171,52 +225,28 @@ impl Reader<'_> {
 /// Rows of one place, and where they are.
 pub(super) struct Rows<'p> {
     place: Place<'p>,
-    strip: Option<Strip>,
     columns: Columns,
 }
 
 impl<'p> Rows<'p> {
     pub fn new(place: Place<'p>) -> Rows<'p> {
-        let (strip, columns) = (place.strip(), place.columns());
-        Rows { place, strip, columns }
+        let columns = place.columns();
+        Rows { place, columns }
     }
 
-    /// Where the rows from `first` on begin, at the first element inside the bounds; null outside, past `count` the last.
+    /// How many rows from `first` on, of `rows`, lie at equal distances, and where, or are all outside the bounds.
     ///
     /// # Safety
-    /// The place has lanes for its indices; the instruction set of `V`.
+    /// The place has lanes for its indices.
     #[inline(always)]
-    unsafe fn from<V: Simd>(&self, first: usize, count: usize) -> [*const u8; AT_ONCE] {
-        let mut rows: [*mut u8; AT_ONCE] = match &self.strip {
-            Some(strip) => {
-                self.expect::<V>(strip.places(first + AHEAD_IN_STRIP));
-                strip.some_rows(first)
-            }
-            None => {
-                // SAFETY: the caller's promise.
-                let [rows, next] = unsafe { [self.place.some_rows(first), self.place.some_rows(first + AHEAD)] };
-                self.expect::<V>(next);
-                rows
-            }
-        };
-        for row in count..AT_ONCE {
-            rows[row] = rows[count - 1];
-        }
-        rows.map(
-            |row| if row.is_null() { std::ptr::null() } else { row.wrapping_offset(self.columns.skip).cast_const() },
-        )
-    }
-
-    /// Says that rows will be read soon.
-    #[inline(always)]
-    fn expect<V: Simd>(&self, rows: [*mut u8; AT_ONCE]) {
-        const LINE: usize = 64;
-        let bytes = (self.columns.last - self.columns.first) * self.place.elem().bytes();
-        for row in rows {
-            for line in (0..bytes).step_by(LINE) {
-                V::prefetch(row.wrapping_offset(self.columns.skip).wrapping_add(line));
-            }
-        }
+    unsafe fn run(&self, first: usize, rows: usize) -> (usize, Option<Run>) {
+        let Columns { first: left, last: right, skip, .. } = self.columns;
+        let bytes = (right - left) * self.place.elem().bytes();
+        // SAFETY: the caller's promise.
+        let strip = unsafe { self.place.strip_from(first, ahead::rows_ahead(bytes)) };
+        let start = strip.start.map(|start| start.wrapping_offset(skip).cast_const());
+        let run = start.map(|start| Run { start, step: strip.step, ahead: strip.ahead, bytes });
+        (strip.rows.min(rows - first), run)
     }
 
     /// As [`Reader::visit`].
@@ -225,33 +255,34 @@ impl<'p> Rows<'p> {
     /// As there.
     #[inline(always)]
     unsafe fn visit<V: Simd>(&self, wanted: Wanted, visitor: &impl Visitor) {
-        let Wanted { first, count, width, scratch, .. } = wanted;
-        // SAFETY: the caller's promise.
-        unsafe {
-            let rows = self.from::<V>(first, count);
-            let all = rows.iter().all(|row| !row.is_null());
-            if all && self.are_whole(Elem::F32, width) {
-                visitor.visit::<V, _>(&F32Rows(rows));
-            } else if V::WIDENS && all && self.are_whole(Elem::Bf16, width) {
-                visitor.visit::<V, _>(&Bf16Rows(rows));
-            } else if V::WIDENS && all && self.are_whole(Elem::F16, width) {
-                visitor.visit::<V, _>(&F16Rows(rows));
-            } else {
-                for (row, &from) in rows.iter().enumerate().take(count) {
-                    let to = scratch.add(row * width);
-                    if from.is_null() {
-                        std::ptr::write_bytes(to, 0, width);
-                    } else if self.are_whole(Elem::F32, width) {
-                        std::ptr::copy_nonoverlapping(from.cast(), to, width);
-                    } else if self.are_whole(Elem::Bf16, width) {
-                        write::<V, _>(Bf16Row(from.cast()), width, to);
-                    } else if self.are_whole(Elem::F16, width) {
-                        write::<V, _>(F16Row(from.cast()), width, to);
-                    } else {
-                        self.scattered(from, width, to);
+        let Wanted { rows, width, .. } = wanted;
+        let mut first = 0;
+        while first < rows {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let (count, run) = self.run(first, rows);
+                match run {
+                    Some(run) if self.are_whole(Elem::F32, width) => visitor.visit::<V, _>(first, count, &F32Rows(run)),
+                    Some(run) if V::WIDENS && self.are_whole(Elem::Bf16, width) => {
+                        visitor.visit::<V, _>(first, count, &Bf16Rows(run));
+                    }
+                    Some(run) if V::WIDENS && self.are_whole(Elem::F16, width) => {
+                        visitor.visit::<V, _>(first, count, &F16Rows(run));
+                    }
+                    run => {
+                        wanted.copied::<V>(first, count, visitor, |row, to| match run.map(|run| run.row(row - first)) {
+                            None => std::ptr::write_bytes(to, 0, width),
+                            Some(from) if self.are_whole(Elem::Bf16, width) => {
+                                write::<V, _>(Bf16Row(from.cast()), width, to);
+                            }
+                            Some(from) if self.are_whole(Elem::F16, width) => {
+                                write::<V, _>(F16Row(from.cast()), width, to)
+                            }
+                            Some(from) => self.scattered(from, width, to),
+                        })
                     }
                 }
-                visitor.visit::<V, _>(&wanted.copied());
+                first += count;
             }
         }
     }
@@ -259,32 +290,35 @@ impl<'p> Rows<'p> {
     /// The numbers of a row whose elements lie anywhere.
     ///
     /// # Safety
-    /// A row of this place, or null; `to` has room for `width` floats.
+    /// A row of this place; `to` has room for `width` floats.
     #[inline(never)]
     unsafe fn scattered(&self, from: *const u8, width: usize, to: *mut f32) {
         for at in 0..width {
             // SAFETY: the caller's promise.
-            unsafe { *to.add(at) = self.float(from, at) };
+            unsafe { *to.add(at) = self.float(Some(from), at) };
         }
     }
 
     /// Whether rows have `width` elements of this type side by side.
     #[inline(always)]
     fn are_whole(&self, elem: Elem, width: usize) -> bool {
+        self.place.elem() == elem && self.are_side_by_side(width)
+    }
+
+    #[inline(always)]
+    fn are_side_by_side(&self, width: usize) -> bool {
         let Columns { first, last, stride, .. } = self.columns;
-        self.place.elem() == elem && first == 0 && last == width && stride == 1
+        first == 0 && last == width && stride == 1
     }
 
     /// The lane of one element of a row, zero outside the bounds.
     ///
     /// # Safety
-    /// A row of this place, or null.
+    /// A row of this place.
     #[inline(always)]
-    unsafe fn lane(&self, row: *const u8, at: usize) -> u32 {
+    unsafe fn lane(&self, row: Option<*const u8>, at: usize) -> u32 {
         let Columns { first, last, stride, .. } = self.columns;
-        if row.is_null() || at < first || at >= last {
-            return 0;
-        }
+        let Some(row) = row.filter(|_| at >= first && at < last) else { return 0 };
         let offset = (at - first) as isize * stride;
         // SAFETY: inside the bounds.
         with_stored!(self.place.elem(), S => unsafe { row.cast::<S>().wrapping_offset(offset).read().lane() })
@@ -295,7 +329,7 @@ impl<'p> Rows<'p> {
     /// # Safety
     /// As there.
     #[inline(always)]
-    unsafe fn float(&self, row: *const u8, at: usize) -> f32 {
+    unsafe fn float(&self, row: Option<*const u8>, at: usize) -> f32 {
         // SAFETY: the caller's promise.
         f32::from_bits(unsafe { self.lane(row, at) })
     }
@@ -313,59 +347,90 @@ pub(super) struct Codes<'p> {
 }
 
 impl Codes<'_> {
+    /// Rows of codes from `first` on: how many, and where they are if they lie side by side.
+    ///
+    /// # Safety
+    /// As [`Rows::run`].
+    #[inline(always)]
+    unsafe fn run<R: Round>(&self, first: usize, rows: usize, width: usize) -> (usize, Option<CodesRows<R>>) {
+        let Codes { words, scales, biases, bits, group, .. } = self;
+        let whole = words.are_whole(Elem::U32, width * usize::from(*bits) / 32)
+            && [scales, biases].iter().all(|of| of.are_whole(R::ELEM, width / group));
+        // SAFETY: the caller's promise.
+        let [(a, words), (b, scales), (c, biases)] = [words, scales, biases].map(|of| unsafe { of.run(first, rows) });
+        let rows = words.zip(scales).zip(biases).filter(|_| whole);
+        let rows = rows.map(|((words, scales), biases)| {
+            let group = *group;
+            CodesRows { words, scales, biases, group, rounds: PhantomData }
+        });
+        (a.min(b).min(c), rows)
+    }
+
     /// The rows where they lie, or their numbers where these are used often or do not lie side by side.
     ///
     /// # Safety
     /// As [`Reader::visit`].
     #[inline(always)]
     unsafe fn visit<V: Simd, R: Round>(&self, wanted: Wanted, visitor: &impl Visitor) {
-        let Wanted { first, count, width, uses, scratch } = wanted;
-        let parts = [&self.words, &self.scales, &self.biases];
-        // SAFETY: the caller's promise.
-        unsafe {
-            let rows = CodesRows::<R> {
-                words: parts[0].from::<V>(first, count),
-                scales: parts[1].from::<V>(first, count),
-                biases: parts[2].from::<V>(first, count),
-                group: self.group,
-                rounds: PhantomData,
-            };
-            let whole = self.words.are_whole(Elem::U32, width * usize::from(self.bits) / 32)
-                && parts[1..].iter().all(|part| part.are_whole(R::ELEM, width / self.group));
-            let all =
-                [&rows.words, &rows.scales, &rows.biases].iter().all(|part| part.iter().all(|row| !row.is_null()));
-            match (whole && all && V::DECODES, self.bits) {
-                (true, 8) if uses <= TOGETHER => return visitor.visit::<V, _>(&BytesRows(&rows)),
-                (true, _) if uses <= TOGETHER => return visitor.visit::<V, _>(&NibblesRows(&rows)),
-                _ => {}
-            }
-            for row in 0..count {
-                let (codes, to) = (rows.row(row), scratch.add(row * width));
-                let parts = [codes.codes, codes.scales, codes.biases];
-                if parts.iter().all(|part| part.is_null()) {
-                    std::ptr::write_bytes(to, 0, width);
-                    continue;
+        let Wanted { rows, width, uses, scratch } = wanted;
+        let mut first = 0;
+        while first < rows {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let (count, codes) = self.run::<R>(first, rows, width);
+                match (codes.filter(|_| V::DECODES && uses <= TOGETHER), self.bits) {
+                    (Some(codes), 8) => visitor.visit::<V, _>(first, count, &BytesRows(codes)),
+                    (Some(codes), _) => visitor.visit::<V, _>(first, count, &NibblesRows(codes)),
+                    (None, _) => {
+                        for from in (first..first + count).step_by(AT_ONCE) {
+                            let some = AT_ONCE.min(first + count - from);
+                            self.decode::<V, R>(from..from + some, rows, width, scratch);
+                            visitor.visit::<V, _>(from, some, &F32Rows(Run::copied(scratch, width)));
+                        }
+                    }
                 }
-                match (whole && parts.iter().all(|part| !part.is_null()), self.bits) {
-                    (true, 8) => write::<V, _>(BytesRow(codes), width, to),
-                    (true, _) => write::<V, _>(NibblesRow(codes), width, to),
-                    (false, _) => self.scattered::<R>(parts, width, to),
-                }
+                first += count;
             }
-            visitor.visit::<V, _>(&wanted.copied());
+        }
+    }
+
+    /// The numbers of some rows, of `rows`, to `dst`.
+    ///
+    /// # Safety
+    /// As [`Reader::decode`].
+    #[inline(always)]
+    unsafe fn decode<V: Simd, R: Round>(&self, some: Range<usize>, rows: usize, width: usize, dst: *mut f32) {
+        let mut first = some.start;
+        while first < some.end {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let (count, codes) = self.run::<R>(first, rows, width);
+                let count = count.min(some.end - first);
+                let to = dst.add((first - some.start) * width);
+                match (codes, self.bits) {
+                    (Some(codes), 8) => write_all::<V, _>(&BytesRows(codes), count, width, to),
+                    (Some(codes), _) => write_all::<V, _>(&NibblesRows(codes), count, width, to),
+                    (None, _) => {
+                        (0..count).for_each(|row| self.scattered::<R>(first + row, rows, width, to.add(row * width)));
+                    }
+                }
+                first += count;
+            }
         }
     }
 
     /// The numbers of a row whose elements lie anywhere.
     ///
     /// # Safety
-    /// As [`Reader::visit`].
+    /// As [`Reader::decode`].
     #[inline(never)]
-    unsafe fn scattered<R: Round>(&self, [words, scales, biases]: [*const u8; 3], width: usize, to: *mut f32) {
+    unsafe fn scattered<R: Round>(&self, row: usize, rows: usize, width: usize, to: *mut f32) {
         let bits = usize::from(self.bits);
-        for at in 0..width {
-            // SAFETY: the caller's promise.
-            unsafe {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let start = |of: &Rows<'_>| of.run(row, rows).1.map(|run| run.start);
+            let [words, scales, biases] = [&self.words, &self.scales, &self.biases].map(start);
+            for at in 0..width {
                 let word = self.words.lane(words, at * bits / 32);
                 let code = (word >> (at * bits % 32) & ((1 << bits) - 1)) as f32;
                 let (scale, bias) =
@@ -376,21 +441,32 @@ impl Codes<'_> {
     }
 }
 
+/// All numbers of some rows, which are asked for ahead.
+///
+/// # Safety
+/// As [`Row`]; `to` has room for them.
+#[inline(always)]
+unsafe fn write_all<V: Simd, B: Block<V>>(rows: &B, count: usize, width: usize, to: *mut f32) {
+    for row in 0..count {
+        rows.expect(row..row + 1);
+        // SAFETY: the caller's promise.
+        unsafe { write::<V, _>(rows.row(row), width, to.add(row * width)) };
+    }
+}
+
 /// All numbers of a row.
 ///
 /// # Safety
 /// As [`Row`]; `to` has room for `width` floats.
 #[inline(always)]
 unsafe fn write<V: Simd, R: Row<V>>(row: R, width: usize, to: *mut f32) {
-    let mut at = 0;
-    while at < width {
-        let end = at + row.stretch(width);
+    let stretch = row.stretch(width);
+    for (number, first) in (0..width).step_by(stretch).enumerate() {
         // SAFETY: the caller's promise.
         unsafe {
-            let state = row.state(at);
-            while at < end {
+            let state = row.state(number);
+            for at in (first..first + stretch).step_by(V::LANES) {
                 V::store(to.add(at), row.load(&state, at));
-                at += V::LANES;
             }
         }
     }

@@ -2,7 +2,7 @@
 //! speed of memory.
 
 use super::row::Row;
-use super::rows::{AT_ONCE, Block, Reader, Visitor, Wanted};
+use super::rows::{Block, Reader, Visitor, Wanted};
 use super::simd::Simd;
 use tilewright_compile::cpu::DotRows;
 
@@ -25,15 +25,11 @@ pub(super) unsafe fn run<V: Simd>(dot: &DotRows, reader: &Reader<'_>, arena: *mu
             std::ptr::write_bytes(c, 0, m * n);
         }
         let (rows, width) = if transposed { (n, k) } else { (k, n) };
-        for first in (0..rows).step_by(AT_ONCE) {
-            let count = AT_ONCE.min(rows - first);
-            let wanted = Wanted { first, count, width, uses: m, scratch };
-            reader.visit::<V>(wanted, &Product { a, c, m, n, k, transposed, first, count });
-        }
+        reader.visit::<V>(Wanted { rows, width, uses: m, scratch }, &Product { a, c, m, n, k, transposed });
     }
 }
 
-/// Some rows of the right operand, and all that they are multiplied with.
+/// All that rows of the right operand are multiplied with.
 struct Product {
     /// `[m, k]`.
     a: *const f32,
@@ -44,21 +40,18 @@ struct Product {
     k: usize,
     /// Whether the rows are the columns of the right operand.
     transposed: bool,
-    /// The first of the rows, and their number.
-    first: usize,
-    count: usize,
 }
 
 impl Visitor for Product {
     #[inline(always)]
-    unsafe fn visit<V: Simd, B: Block<V>>(&self, rows: &B) {
+    unsafe fn visit<V: Simd, B: Block<V>>(&self, first: usize, count: usize, rows: &B) {
         // SAFETY: the caller's promise.
         unsafe {
             match (self.transposed, self.m) {
-                (true, 1) => self.across::<V, B, 1>(rows),
-                (true, _) => self.across::<V, B, TOGETHER>(rows),
-                (false, 1) => self.along::<V, B, 1>(rows),
-                (false, _) => self.along::<V, B, TOGETHER>(rows),
+                (true, 1) => self.across::<V, B, 1>(rows, first, count),
+                (true, _) => self.across::<V, B, TOGETHER>(rows, first, count),
+                (false, 1) => self.along::<V, B, 1>(rows, first, count),
+                (false, _) => self.along::<V, B, TOGETHER>(rows, first, count),
             }
         }
     }
@@ -70,42 +63,46 @@ impl Product {
     /// # Safety
     /// As [`run`].
     #[inline(always)]
-    unsafe fn across<V: Simd, B: Block<V>, const M: usize>(&self, b: &B) {
+    unsafe fn across<V: Simd, B: Block<V>, const M: usize>(&self, b: &B, first: usize, count: usize) {
         /// Rows of `b` whose sums are in registers together.
         const KEYS: usize = 4;
-        let &Product { a, c, m, n, k, first, count, .. } = self;
-        for top in (0..m).step_by(M) {
-            let exist = M.min(m - top);
-            // Rows that do not exist repeat the last one.
-            let left: [*const f32; M] = std::array::from_fn(|i| a.wrapping_add((top + i.min(exist - 1)) * k));
-            for block in 0..count.div_ceil(KEYS) {
-                let row = |key: usize| b.row(block * KEYS + key);
-                let rows = [row(0), row(1), row(2), row(3)];
+        let &Product { a, c, m, n, k, .. } = self;
+        for start in (0..count).step_by(KEYS) {
+            let exist = KEYS.min(count - start);
+            b.expect(start..start + exist);
+            // Rows that do not exist repeat the last one, on either side.
+            let rows: [B::Row; KEYS] = [
+                b.row(start),
+                b.row(start + 1.min(exist - 1)),
+                b.row(start + 2.min(exist - 1)),
+                b.row(start + 3.min(exist - 1)),
+            ];
+            let width = rows[0].stretch(k);
+            for top in (0..m).step_by(M) {
+                let of_a = M.min(m - top);
+                let left: [*const f32; M] = std::array::from_fn(|i| a.wrapping_add((top + i.min(of_a - 1)) * k));
                 // SAFETY: the caller's promise.
                 unsafe {
                     let mut sums = [[V::splat(0.0); TOGETHER]; KEYS];
-                    let mut at = 0;
-                    while at < k {
-                        let end = at + rows[0].stretch(k);
-                        let states: [<B::Row as Row<V>>::State; KEYS] =
-                            [rows[0].state(at), rows[1].state(at), rows[2].state(at), rows[3].state(at)];
-                        while at < end {
+                    for (stretch, from) in (0..k).step_by(width).enumerate() {
+                        let [r0, r1, r2, r3] = rows;
+                        let states = [r0.state(stretch), r1.state(stretch), r2.state(stretch), r3.state(stretch)];
+                        for at in (from..from + width).step_by(V::LANES) {
                             let mut x = [V::splat(0.0); M];
                             for (x, left) in x.iter_mut().zip(left) {
                                 *x = V::load(left.add(at));
                             }
-                            for key in 0..KEYS {
-                                let right = rows[key].load(&states[key], at);
-                                for (sum, &x) in sums[key].iter_mut().zip(&x) {
+                            for ((row, state), sums) in rows.iter().zip(&states).zip(&mut sums) {
+                                let right = row.load(state, at);
+                                for (sum, &x) in sums.iter_mut().zip(&x) {
                                     *sum = V::fma(x, right, *sum);
                                 }
                             }
-                            at += V::LANES;
                         }
                     }
-                    for (key, &sums) in sums.iter().enumerate().take(count - block * KEYS) {
-                        let to = c.add(top * n + first + block * KEYS + key);
-                        for (i, sum) in V::sums(sums).into_iter().enumerate().take(exist) {
+                    for (key, &sums) in sums.iter().enumerate().take(exist) {
+                        let to = c.add(top * n + first + start + key);
+                        for (i, sum) in V::sums(sums).into_iter().enumerate().take(of_a) {
                             *to.add(i * n) += sum;
                         }
                     }
@@ -119,30 +116,44 @@ impl Product {
     /// # Safety
     /// As [`run`].
     #[inline(always)]
-    unsafe fn along<V: Simd, B: Block<V>, const M: usize>(&self, b: &B) {
+    unsafe fn along<V: Simd, B: Block<V>, const M: usize>(&self, b: &B, first: usize, count: usize) {
+        /// Rows of `b` for which sums stay in registers.
+        const KEYS: usize = 8;
         // SAFETY: the caller's promise.
         unsafe {
-            let (mut column, stretch) = (0, b.row(0).stretch(self.n));
-            while column < self.n {
-                // As many columns as share a state and fit the registers.
-                let left = (stretch - column % stretch) / V::LANES;
-                column += V::LANES
-                    * match left {
-                        4.. => self.columns::<V, B, M, 4>(b, column),
-                        2.. => self.columns::<V, B, M, 2>(b, column),
-                        _ => self.columns::<V, B, M, 1>(b, column),
-                    };
+            let stretch = b.row(0).stretch(self.n);
+            for start in (0..count).step_by(KEYS) {
+                let rows = start..count.min(start + KEYS);
+                b.expect(rows.clone());
+                let mut column = 0;
+                while column < self.n {
+                    // As many columns as share a state and fit the registers.
+                    let left = (stretch - column % stretch) / V::LANES;
+                    column += V::LANES
+                        * match left {
+                            4.. => self.columns::<V, B, M, 4>(b, rows.clone(), first, column),
+                            2.. => self.columns::<V, B, M, 2>(b, rows.clone(), first, column),
+                            _ => self.columns::<V, B, M, 1>(b, rows.clone(), first, column),
+                        };
+                }
             }
         }
     }
 
-    /// As [`along`](Self::along), for `A` vectors of columns, whose number it returns.
+    /// As [`along`](Self::along), for some rows and `A` vectors of columns, whose number it returns.
     ///
     /// # Safety
     /// As [`run`].
     #[inline(always)]
-    unsafe fn columns<V: Simd, B: Block<V>, const M: usize, const A: usize>(&self, b: &B, column: usize) -> usize {
-        let &Product { a, c, m, n, k, first, count, .. } = self;
+    unsafe fn columns<V: Simd, B: Block<V>, const M: usize, const A: usize>(
+        &self,
+        b: &B,
+        rows: std::ops::Range<usize>,
+        first: usize,
+        column: usize,
+    ) -> usize {
+        let &Product { a, c, m, n, k, .. } = self;
+        let stretch = column / b.row(0).stretch(n);
         for top in (0..m).step_by(M) {
             let exist = M.min(m - top);
             // SAFETY: the caller's promise; rows that do not exist repeat the last one.
@@ -153,9 +164,9 @@ impl Product {
                         *sum = V::load(c.add((top + i.min(exist - 1)) * n + column + at * V::LANES));
                     }
                 }
-                for row in 0..count {
+                for row in rows.clone() {
                     let b = b.row(row);
-                    let state = b.state(column);
+                    let state = b.state(stretch);
                     let mut right = [V::splat(0.0); A];
                     for (at, right) in right.iter_mut().enumerate() {
                         *right = b.load(&state, column + at * V::LANES);
