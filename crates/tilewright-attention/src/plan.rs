@@ -61,7 +61,8 @@ impl Plan {
         let (variant, reason) = Variant::of(request, checked, &info)?;
         variant.check(&shape)?;
         let asked = request.requested_splits();
-        let (shares, why) = tuning::shares(asked, &shape, (variant.schedule, variant.work), &info);
+        let held = tuning::held(&variant, &shape, &info);
+        let (shares, why) = tuning::shares(asked, &shape, (variant.schedule, held), &info);
         let compile = |(key, trace): Traced| device.compile_keyed(&key, || trace().map_err(AttentionError::from));
         let grid = grid(&grids::FORWARD, &shape, variant.schedule, 1)?;
         let passes = match shares {

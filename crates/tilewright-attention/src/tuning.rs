@@ -3,6 +3,7 @@
 use crate::attention::{Extents, Splits};
 use crate::cache::{Format, Placement};
 use crate::error::{AttentionError, MAX_SPLITS};
+use crate::variant::Variant;
 use tilewright_ir::{Elem, Schedule, Work};
 use tilewright_runtime::{DeviceInfo, DeviceKind};
 
@@ -92,6 +93,8 @@ pub enum Machine {
     Cuda {
         /// The most shared memory of a block, in bytes.
         shared_bytes: u32,
+        /// [`usize::MAX`] where it is not known.
+        multiprocessors: usize,
     },
     /// An Apple GPU.
     Metal,
@@ -102,9 +105,10 @@ impl Machine {
     pub fn of(device: &DeviceInfo) -> Machine {
         match device.kind {
             DeviceKind::Cpu | DeviceKind::Interp => Machine::Cpu { threads: device.threads },
-            DeviceKind::Cuda => {
-                Machine::Cuda { shared_bytes: device.gpu.as_ref().map_or(u32::MAX, |gpu| gpu.shared_bytes) }
-            }
+            DeviceKind::Cuda => Machine::Cuda {
+                shared_bytes: device.gpu.as_ref().map_or(u32::MAX, |gpu| gpu.shared_bytes),
+                multiprocessors: device.threads,
+            },
             DeviceKind::Metal => Machine::Metal,
         }
     }
@@ -117,11 +121,12 @@ pub(crate) fn choose(shape: &Extents, types: [Elem; 2], (cache, holes): (&Format
             let (schedule, reason) = Row::of(shape).choice(shape, cache, threads);
             Choice { schedule, work: None, reason }
         }
-        Machine::Cuda { shared_bytes } => {
-            gpu::choose(&gpu::Wanted { shape, types, cache, holes, shared_bytes }, gpu::CUDA)
+        Machine::Cuda { shared_bytes, multiprocessors } => {
+            gpu::choose(&gpu::Wanted { shape, types, cache, holes, shared_bytes, multiprocessors }, gpu::CUDA)
         }
         Machine::Metal => {
-            gpu::choose(&gpu::Wanted { shape, types, cache, holes, shared_bytes: gpu::ALL_FIT }, gpu::METAL)
+            let (shared_bytes, multiprocessors) = (gpu::ALL_FIT, usize::MAX);
+            gpu::choose(&gpu::Wanted { shape, types, cache, holes, shared_bytes, multiprocessors }, gpu::METAL)
         }
     }
 }
@@ -198,15 +203,23 @@ pub(crate) enum Shares {
     Split { splits: usize, keys: Option<usize> },
 }
 
+/// How many blocks of few queries a multiprocessor holds: two, or as many as they were made for, but no more than have room.
+pub(crate) fn held(variant: &Variant, shape: &Extents, device: &DeviceInfo) -> usize {
+    let (Some(work), Some(gpu)) = (variant.work, &device.gpu) else { return PROGRAMS_PER_THREAD };
+    let block = gpu::block_bytes(shape, [variant.q, variant.kv], &variant.cache, (variant.schedule, work));
+    let room = (gpu.shared_bytes / block) as usize;
+    PROGRAMS_PER_THREAD.min(room).max(work.blocks as usize)
+}
+
 /// How the keys of a problem are split, and why.
 ///
 /// The rule: as many shares as give each thread two programs, each of at least 512 keys; on a GPU as many as its
-/// multiprocessors hold at once, each of at least 256 keys. Shares are whole tiles, so no more than that leaves something for.
+/// multiprocessors hold at once, `held` each, each of at least 256 keys. Shares are whole tiles, so no more than that leaves something for.
 /// Prefill is never split: its query tiles keep all threads busy.
 pub(crate) fn shares(
     asked: Splits,
     shape: &Extents,
-    (schedule, work): (Schedule, Option<Work>),
+    (schedule, held): (Schedule, usize),
     device: &DeviceInfo,
 ) -> (Shares, String) {
     let threads = device.threads;
@@ -226,10 +239,8 @@ pub(crate) fn shares(
                 DeviceKind::Cpu | DeviceKind::Interp => {
                     ((PROGRAMS_PER_THREAD * threads).div_ceil(programs), LEAST_SHARE)
                 }
-                // A multiprocessor holds two blocks of few queries, or as many as they were made for. One that waits for a free place
-                // costs a whole round.
+                // A block that waits for a free place costs a whole round.
                 DeviceKind::Cuda | DeviceKind::Metal => {
-                    let held = work.map_or(0, |work| work.blocks as usize).max(PROGRAMS_PER_THREAD);
                     (held * threads / programs, LEAST_SHARE_OF_GPU.max(schedule.keys as usize))
                 }
             };
@@ -306,7 +317,7 @@ mod tests {
                     let [head_dim, value_dim] = [128; 2];
                     let shape = Extents { batch, q_heads: 8, kv_heads: 8, q_len: 1, capacity, head_dim, value_dim };
                     let schedule = Schedule { heads: 1, queries: 1, keys };
-                    let (shares, _) = shares(Splits::Auto, &shape, (schedule, None), &device);
+                    let (shares, _) = shares(Splits::Auto, &shape, (schedule, PROGRAMS_PER_THREAD), &device);
                     let Shares::Split { splits, keys: None } = shares else { continue };
                     let tiles = capacity.div_ceil(keys as usize);
                     let of_each = tiles.div_ceil(splits);

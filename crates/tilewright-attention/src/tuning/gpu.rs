@@ -42,6 +42,8 @@ enum Serves {
     All,
     /// Those whose keys and values are no codes.
     Stored,
+    /// Of these, those that lie in one tensor, not in pages, and whose programs have a multiprocessor each.
+    Alone,
     /// Of these, those whose masks leave no holes.
     Plain,
     /// Those whose keys and values are codes that the matrix unit's lanes decode: of one tensor, and with no holes.
@@ -98,13 +100,20 @@ pub(super) const CUDA: &[Row] = &[
     // decode_int8_d128_b16_h32_kv8_l8192/bf16: 87.7 us
     Row { serves: Serves::Codes, ..row(Phase::Few, 2, 128, 16, 32, [1, 1, 2, 8]) },
     Row { serves: Serves::Codes, ..row(Phase::Few, 2, 128, 16, 32, [1, 1, 2, 4]) },
-    // decode_d64_b16_h32_kv8_l8192/bf16: 68.9 us
+    // decode_d64_b16_h32_kv8_l8192/bf16: 66.5 us
+    Row { serves: Serves::Alone, ..row(Phase::Few, 2, 64, 16, 256, [1, 4, 2, 1]) },
     Row { serves: Serves::Stored, ..row(Phase::Few, 2, 64, 16, 128, [1, 4, 2, 2]) },
-    // decode_d128_b1_h32_kv8_l4096/bf16: 10.6 us
-    // decode_d128_b1_h32_kv8_l32768/bf16: 39.8 us
-    // decode_d128_b16_h32_kv8_l8192/bf16: 131.3 us
+    // One block to a multiprocessor that reads twice as far ahead, and half as many shares to merge: of programs that are split
+    // into no shares at all, nothing is merged.
+    // decode_d128_b1_h32_kv8_l4096/bf16: 10.1 us
+    // decode_d128_b1_h32_kv8_l32768/bf16: 38.2 us
+    // decode_d128_b1_h32_kv8_l131072/bf16: 131.5 us
+    // decode_d128_b16_h32_kv8_l8192/bf16: 125.3 us
+    Row { serves: Serves::Alone, ..row(Phase::Few, 2, 128, 16, 128, [1, 8, 2, 1]) },
+    // decode_d128_b64_h32_kv8_l4096/bf16: 251.5 us
     row(Phase::Few, 2, 128, 16, 64, [1, 4, 2, 2]),
-    // decode_d256_b1_h16_kv8_l65536/bf16: 137.7 us
+    // decode_d256_b1_h16_kv8_l65536/bf16: 130.8 us
+    Row { serves: Serves::Alone, ..row(Phase::Few, 2, 256, 16, 64, [1, 8, 2, 1]) },
     row(Phase::Few, 2, 256, 16, 64, [1, 4, 2, 1]),
     row(Phase::Few, 2, ANY, 16, 32, [1, 4, 2, 1]),
     row(Phase::Few, 2, ANY, 16, 32, [1, 4, 1, 1]),
@@ -149,6 +158,20 @@ pub(super) const METAL: &[Row] = &[
 /// A limit of shared memory that every row keeps.
 pub(super) const ALL_FIT: u32 = u32::MAX;
 
+/// Bytes of shared memory that a block of few queries takes, about.
+pub(super) fn block_bytes(
+    shape: &Extents,
+    types: [Elem; 2],
+    cache: &Format,
+    (schedule, work): (Schedule, Work),
+) -> u32 {
+    let of_codes = [cache.keys, cache.values].iter().all(|side| matches!(side, Encoding::Affine(_)));
+    let serves = if of_codes { Serves::Codes } else { Serves::All };
+    let [rows, keys] = [schedule.rows(), schedule.keys];
+    let row = Row { phase: Phase::Few, bytes: types[0].bytes(), max_dim: ANY, rows, keys, work, serves };
+    row.shared_bytes(shape, types, cache)
+}
+
 impl Row {
     /// Bytes of shared memory that a block takes, about, and rather too many: tiles of q, keys and values, weights where warps
     /// share the columns, and what is unpacked.
@@ -188,6 +211,7 @@ pub(super) struct Wanted<'p> {
     pub holes: bool,
     /// Of a block, or [`ALL_FIT`].
     pub shared_bytes: u32,
+    pub multiprocessors: usize,
 }
 
 impl Wanted<'_> {
@@ -234,6 +258,7 @@ impl Wanted<'_> {
         match row.serves {
             Serves::All => true,
             Serves::Stored => stored,
+            Serves::Alone => stored && one_tensor && self.shape.batch * self.shape.kv_heads <= self.multiprocessors,
             Serves::Plain => stored && !holes,
             Serves::Codes => coded && one_tensor && !holes && types[0] == types[1],
         }
@@ -284,7 +309,8 @@ mod tests {
     fn chosen(elem: Elem, dim: usize, q_len: usize, shared_kib: u32) -> (u32, u32) {
         let shape = Extents { batch: 1, q_heads: 4, kv_heads: 1, q_len, capacity: 4096, head_dim: dim, value_dim: dim };
         let (types, shared_bytes) = ([elem; 2], shared_kib << 10);
-        let wanted = Wanted { shape: &shape, types, cache: &Format::DENSE, holes: false, shared_bytes };
+        let wanted =
+            Wanted { shape: &shape, types, cache: &Format::DENSE, holes: false, shared_bytes, multiprocessors: 132 };
         let Choice { schedule, .. } = choose(&wanted, CUDA);
         (schedule.rows(), schedule.keys)
     }

@@ -93,13 +93,15 @@ impl Tuning {
 
     /// The table of a GPU, what it is asked, and what such GPUs have.
     fn gpu(&self) -> Option<(&'static [gpu::Row], gpu::Wanted<'_>, gpu::Limits)> {
-        let (table, shared_bytes, limits) = match self.machine {
+        let (table, shared_bytes, multiprocessors, limits) = match self.machine {
             Machine::Cpu { .. } => return None,
-            Machine::Cuda { shared_bytes } => (gpu::CUDA, shared_bytes, gpu::Limits::CUDA),
-            Machine::Metal => (gpu::METAL, gpu::ALL_FIT, gpu::Limits::METAL),
+            Machine::Cuda { shared_bytes, multiprocessors } => {
+                (gpu::CUDA, shared_bytes, multiprocessors, gpu::Limits::CUDA)
+            }
+            Machine::Metal => (gpu::METAL, gpu::ALL_FIT, usize::MAX, gpu::Limits::METAL),
         };
-        let Tuning { shape, types, cache, holes, .. } = self;
-        Some((table, gpu::Wanted { shape, types: *types, cache, holes: *holes, shared_bytes }, limits))
+        let &Tuning { ref shape, types, ref cache, holes, .. } = self;
+        Some((table, gpu::Wanted { shape, types, cache, holes, shared_bytes, multiprocessors }, limits))
     }
 
     /// Shapes of tiles of a CPU, and how many others cannot be chosen. What none may be, the check of a request says.
@@ -201,7 +203,7 @@ mod tests {
     }
 
     const CPU: Machine = Machine::Cpu { threads: 2 };
-    const H200: Machine = Machine::Cuda { shared_bytes: 227 << 10 };
+    const H200: Machine = Machine::Cuda { shared_bytes: 227 << 10, multiprocessors: 132 };
 
     #[test]
     fn a_row_is_written_as_it_stands_in_the_table() {

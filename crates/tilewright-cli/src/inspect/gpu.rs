@@ -44,7 +44,7 @@ const METAL_SHARED: u32 = 32 << 10;
 pub fn report(args: &Args, entry: &KernelEntry, given: SpecText) -> Result<Report, CliError> {
     let target = target(args)?;
     let machine = match target.dialect {
-        Dialect::Cuda => Machine::Cuda { shared_bytes: target.shared_bytes },
+        Dialect::Cuda => Machine::Cuda { shared_bytes: target.shared_bytes, multiprocessors: usize::MAX },
         Dialect::Msl => Machine::Metal,
     };
     let Tuned { text, work } = (entry.tuned)(given, machine).map_err(CliError::Refused)?;

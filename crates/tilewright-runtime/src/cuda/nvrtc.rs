@@ -154,6 +154,10 @@ impl Nvrtc {
     /// [`options`](Self::options), and where the headers are that a text includes.
     fn all_options(&self, text: &str, arch: &str) -> Result<Vec<String>, DeviceError> {
         let mut options = Nvrtc::options(arch);
+        // What NVRTC remembers it gives without the assembler's words, where it remembers: beside a driver, from 13.0 on.
+        if self.version >= (13, 0) {
+            options.push("--no-cache".into());
+        }
         match &self.include {
             Some(folder) => options.push(format!("-I{}", folder.display())),
             None if text.contains("cuda_fp16.h") || text.contains("cuda_bf16.h") => {

@@ -134,7 +134,7 @@ impl fmt::Display for Row {
             format!("row(Phase::{phase:?}, {bytes}, {dim}, {rows}, {keys}, [{down}, {across}, {stages}, {blocks}])");
         match serves {
             Serves::All => write!(f, "{row},"),
-            Serves::Stored | Serves::Plain | Serves::Codes => {
+            Serves::Stored | Serves::Alone | Serves::Plain | Serves::Codes => {
                 write!(f, "Row {{ serves: Serves::{serves:?}, ..{row} }},")
             }
         }
