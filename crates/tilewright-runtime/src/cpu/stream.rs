@@ -118,7 +118,7 @@ impl Product {
     #[inline(always)]
     unsafe fn along<V: Simd, B: Block<V>, const M: usize>(&self, b: &B, first: usize, count: usize) {
         /// Rows of `b` for which sums stay in registers.
-        const KEYS: usize = 8;
+        const KEYS: usize = 16;
         // SAFETY: the caller's promise.
         unsafe {
             let stretch = b.row(0).stretch(self.n);
