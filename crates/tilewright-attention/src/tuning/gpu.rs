@@ -334,6 +334,22 @@ mod tests {
     }
 
     #[test]
+    fn a_decode_has_multiprocessors_to_itself_where_there_are_enough_of_them() {
+        let keys = |batch, placement, shared_kib: u32| {
+            let shape =
+                Extents { batch, q_heads: 32, kv_heads: 8, q_len: 1, capacity: 4096, head_dim: 128, value_dim: 128 };
+            let cache = &Format { placement, ..Format::DENSE };
+            let (types, shared_bytes) = ([Elem::Bf16; 2], shared_kib << 10);
+            let wanted = Wanted { shape: &shape, types, cache, holes: false, shared_bytes, multiprocessors: 132 };
+            choose(&wanted, CUDA).schedule.keys
+        };
+        assert_eq!([1, 16, 17].map(|batch| keys(batch, Placement::Contiguous, 227)), [128, 128, 64]);
+        assert_eq!(keys(16, Placement::Ring, 227), 128);
+        assert_eq!(keys(16, Placement::Paged { page_size: 16 }, 227), 64);
+        assert_eq!(keys(16, Placement::Contiguous, 99), 64);
+    }
+
+    #[test]
     fn every_dim_has_a_row_that_fits_the_least_memory_but_f32_above_512() {
         for (elem, dims) in [(Elem::Bf16, 1..=576), (Elem::F16, 1..=576), (Elem::F32, 1..=512)] {
             for dim in dims.step_by(5) {

@@ -14,7 +14,7 @@ fn tuned(kernel: &str, values: &[(&str, &str)], target: &Target) -> Result<Tuned
     let entry = library.find(kernel).ok_or_else(|| format!("no kernel {kernel}"))?;
     let text: BTreeMap<_, _> = values.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
     let machine = match target.dialect {
-        Dialect::Cuda => Machine::Cuda { shared_bytes: target.shared_bytes },
+        Dialect::Cuda => Machine::Cuda { shared_bytes: target.shared_bytes, multiprocessors: usize::MAX },
         Dialect::Msl => Machine::Metal,
     };
     (entry.tuned)(text, machine).map_err(|error| error.to_string())

@@ -516,3 +516,45 @@ pub(super) unsafe fn copy_run<S: Stored, V: Simd>(from: *const S, to: *mut u32, 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strips_are_where_each_of_their_rows_is() {
+        let data = [0u8; 1];
+        let view = View {
+            base: data.as_ptr().cast_mut(), // no row is read
+            elem: Elem::Bf16,
+            rank: 3,
+            len: [4, 6, 8, 0],
+            first: [1, 1, 0, 0],
+            last: [4, 5, 8, 0],
+            stride: [100, 10, 1, 0],
+        };
+        let (planes, slots) = ([3, u32::MAX, 0, 2, 1], [2, 9, 0, 1, 4, 3]);
+        let mut inside = 0;
+        for (origins, indices) in
+            [(&[0, -1, 0][..], None), (&[-1, 0], Some((0, planes.as_ptr()))), (&[0, 0], Some((1, slots.as_ptr())))]
+        {
+            let place = Place::new(&view, origins, &[5, 6, 8], indices);
+            let mut row = 0;
+            while row < place.rows() {
+                // SAFETY: there is an index for each plane, or for each row of one.
+                let strip = unsafe { place.strip_from(row, 8) };
+                assert!(strip.rows > 0);
+                for at in 0..strip.rows {
+                    // SAFETY: as above.
+                    let [wanted] = unsafe { place.some_rows::<1>(row + at) };
+                    let got = strip.start.map(|start| start.wrapping_offset(at as isize * strip.step));
+                    assert_eq!(got, (!wanted.is_null()).then_some(wanted), "{indices:?}, row {}", row + at);
+                    inside += usize::from(got.is_some());
+                }
+                row += strip.rows;
+            }
+            assert_eq!(row, place.rows());
+        }
+        assert!(inside > 20, "{inside}");
+    }
+}
