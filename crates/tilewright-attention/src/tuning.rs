@@ -93,7 +93,7 @@ pub enum Machine {
     Cuda {
         /// The most shared memory of a block, in bytes.
         shared_bytes: u32,
-        /// [`usize::MAX`] where it is not known.
+        /// [`usize::MAX`] where it is not known: enough for any problem.
         multiprocessors: usize,
     },
     /// An Apple GPU.
@@ -205,16 +205,17 @@ pub(crate) enum Shares {
 
 /// How many blocks of few queries a multiprocessor holds: two, or as many as they were made for, but no more than have room.
 pub(crate) fn held(variant: &Variant, shape: &Extents, device: &DeviceInfo) -> usize {
-    let (Some(work), Some(gpu)) = (variant.work, &device.gpu) else { return PROGRAMS_PER_THREAD };
-    let block = gpu::block_bytes(shape, [variant.q, variant.kv], &variant.cache, (variant.schedule, work));
-    let room = (gpu.shared_bytes / block) as usize;
-    PROGRAMS_PER_THREAD.min(room).max(work.blocks as usize)
+    // Work that no block can have is refused when the kernel is compiled.
+    let Some(work) = variant.work.filter(|work| work.is_possible()) else { return PROGRAMS_PER_THREAD };
+    let made_for = PROGRAMS_PER_THREAD.max(work.blocks as usize);
+    let Some(gpu) = &device.gpu else { return made_for };
+    made_for.min((gpu.shared_bytes / gpu::block_bytes(variant, shape, work)) as usize).max(1)
 }
 
 /// How the keys of a problem are split, and why.
 ///
 /// The rule: as many shares as give each thread two programs, each of at least 512 keys; on a GPU as many as its
-/// multiprocessors hold at once, `held` each, each of at least 256 keys. Shares are whole tiles, so no more than that leaves something for.
+/// multiprocessors hold at once, which is `held` times their number, each of at least 256 keys. Shares are whole tiles, so no more than that leaves something for.
 /// Prefill is never split: its query tiles keep all threads busy.
 pub(crate) fn shares(
     asked: Splits,

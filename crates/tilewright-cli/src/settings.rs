@@ -3,9 +3,6 @@
 use crate::error::CliError;
 use tilewright::lang::ir::{Schedule, Work};
 
-/// The most warps of a block.
-const MOST_WARPS: u32 = 32;
-
 /// Sets the fields that `name=number,…` names; `None` where one is unknown or no number.
 fn set(text: &str, fields: &mut [(&str, &mut u32)]) -> Option<()> {
     for part in text.split(',') {
@@ -21,15 +18,14 @@ pub(crate) fn work(text: &str, tuned: Option<Work>) -> Result<Work, CliError> {
     let mut work = tuned.unwrap_or(Work { rows: 1, columns: 1, stages: 1, blocks: 1 });
     let Work { rows, columns, stages, blocks } = &mut work;
     let read = set(text, &mut [("rows", rows), ("columns", columns), ("stages", stages), ("blocks", blocks)]);
-    let powers = [work.rows, work.columns].iter().all(|n| n.is_power_of_two() && *n <= MOST_WARPS);
-    let fits = powers && work.warps() <= MOST_WARPS && (1..=8).contains(&work.stages);
     match read {
-        Some(()) if fits && (1..=MOST_WARPS).contains(&work.blocks) => Ok(work),
+        Some(()) if work.is_possible() => Ok(work),
         Some(()) | None => Err(CliError::Setting {
             text: format!("--work {text}"),
             wanted: format!(
                 "rows=N,columns=N,stages=N,blocks=N or some of them: powers of two for rows and columns, together at most \
-                 {MOST_WARPS}, up to 8 stages and {MOST_WARPS} blocks"
+                 {most}, up to 8 stages and {most} blocks",
+                most = Work::MOST
             ),
         }),
     }

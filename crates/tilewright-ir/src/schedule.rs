@@ -41,9 +41,20 @@ pub struct Work {
 }
 
 impl Work {
+    /// Warps that a block can have, and blocks that a multiprocessor can be asked to hold.
+    pub const MOST: u32 = 32;
+
     /// Warps of a block.
     pub fn warps(self) -> u32 {
         self.rows * self.columns
+    }
+
+    /// Whether blocks can share work so: powers of two for rows and columns, at most [`MOST`](Self::MOST) together; 1 to 8 stages;
+    /// 1 to [`MOST`](Self::MOST) blocks.
+    pub fn is_possible(self) -> bool {
+        let Work { rows, columns, stages, blocks } = self;
+        let powers = [rows, columns].iter().all(|n| n.is_power_of_two() && *n <= Work::MOST);
+        powers && self.warps() <= Work::MOST && (1..=8).contains(&stages) && (1..=Work::MOST).contains(&blocks)
     }
 }
 
@@ -51,5 +62,21 @@ impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Work { rows, columns, stages, blocks } = self;
         write!(f, "rows={rows} columns={columns} stages={stages} blocks={blocks}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_that_no_block_can_have_is_not_possible() {
+        let work = Work { rows: 4, columns: 8, stages: 8, blocks: 32 };
+        assert!(work.is_possible());
+        for wrong in [0, 3, 16, 1 << 16, 1 << 29, u32::MAX] {
+            assert!(!Work { columns: wrong, ..work }.is_possible(), "{wrong} columns");
+        }
+        assert!(![0, 9].iter().any(|&stages| Work { stages, ..work }.is_possible()));
+        assert!(![0, 33].iter().any(|&blocks| Work { blocks, ..work }.is_possible()));
     }
 }

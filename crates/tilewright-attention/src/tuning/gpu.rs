@@ -4,6 +4,7 @@ use super::{Choice, MAX_VERIFY, needed, packed_heads};
 use crate::attention::Extents;
 use crate::cache::{Encoding, Format, Placement};
 use crate::quant::Affine;
+use crate::variant::Variant;
 use tilewright_ir::{Elem, Schedule, Work};
 
 mod search;
@@ -42,10 +43,10 @@ enum Serves {
     All,
     /// Those whose keys and values are no codes.
     Stored,
-    /// Of these, those that lie in one tensor, not in pages, and whose programs have a multiprocessor each.
-    Alone,
     /// Of these, those whose masks leave no holes.
     Plain,
+    /// Those whose keys and values are no codes and lie in one tensor, not in pages, and whose programs have a multiprocessor each.
+    Alone,
     /// Those whose keys and values are codes that the matrix unit's lanes decode: of one tensor, and with no holes.
     Codes,
 }
@@ -159,17 +160,24 @@ pub(super) const METAL: &[Row] = &[
 pub(super) const ALL_FIT: u32 = u32::MAX;
 
 /// Bytes of shared memory that a block of few queries takes, about.
-pub(super) fn block_bytes(
-    shape: &Extents,
-    types: [Elem; 2],
-    cache: &Format,
-    (schedule, work): (Schedule, Work),
-) -> u32 {
-    let of_codes = [cache.keys, cache.values].iter().all(|side| matches!(side, Encoding::Affine(_)));
-    let serves = if of_codes { Serves::Codes } else { Serves::All };
-    let [rows, keys] = [schedule.rows(), schedule.keys];
-    let row = Row { phase: Phase::Few, bytes: types[0].bytes(), max_dim: ANY, rows, keys, work, serves };
+pub(super) fn block_bytes(variant: &Variant, shape: &Extents, work: Work) -> u32 {
+    let (types, cache) = ([variant.q, variant.kv], &variant.cache);
+    let decoded = are_decoded(cache, variant.features.leave_holes(), types);
+    let serves = if decoded { Serves::Codes } else { Serves::All };
+    let [rows, keys] = [variant.schedule.rows(), variant.schedule.keys];
+    let row = Row { phase: Phase::Few, bytes: variant.q.bytes(), max_dim: ANY, rows, keys, work, serves };
     row.shared_bytes(shape, types, cache)
+}
+
+/// Whether keys and values lie in one tensor each, not in pages.
+fn is_one_tensor(cache: &Format) -> bool {
+    !cache.tail && matches!(cache.placement, Placement::Contiguous | Placement::Ring)
+}
+
+/// Whether keys and values are codes that the matrix unit's lanes decode.
+fn are_decoded(cache: &Format, holes: bool, types: [Elem; 2]) -> bool {
+    let coded = [cache.keys, cache.values].iter().all(|encoding| matches!(encoding, Encoding::Affine(_)));
+    coded && is_one_tensor(cache) && !holes && types[0] == types[1]
 }
 
 impl Row {
@@ -253,14 +261,14 @@ impl Wanted<'_> {
     fn serves(&self, row: &Row) -> bool {
         let Wanted { cache, holes, types, .. } = *self;
         let stored = [cache.keys, cache.values].iter().all(|encoding| matches!(encoding, Encoding::Stored));
-        let coded = [cache.keys, cache.values].iter().all(|encoding| matches!(encoding, Encoding::Affine(_)));
-        let one_tensor = !cache.tail && matches!(cache.placement, Placement::Contiguous | Placement::Ring);
         match row.serves {
             Serves::All => true,
             Serves::Stored => stored,
-            Serves::Alone => stored && one_tensor && self.shape.batch * self.shape.kv_heads <= self.multiprocessors,
+            Serves::Alone => {
+                stored && is_one_tensor(cache) && self.shape.batch * self.shape.kv_heads <= self.multiprocessors
+            }
             Serves::Plain => stored && !holes,
-            Serves::Codes => coded && one_tensor && !holes && types[0] == types[1],
+            Serves::Codes => are_decoded(cache, holes, types),
         }
     }
 

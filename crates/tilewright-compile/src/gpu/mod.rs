@@ -80,10 +80,7 @@ pub fn program(kernel: &Kernel, target: &Target, facts: &[Access16]) -> Result<P
 }
 
 fn program_with(kernel: &Kernel, work: Work, target: &Target, facts: &[Access16]) -> Result<Program, CompileError> {
-    let Work { rows, columns, stages, blocks } = work;
-    let warps =
-        rows.is_power_of_two() && columns.is_power_of_two() && rows <= 32 && columns <= 32 && work.warps() <= 32;
-    if !warps || !(1..=8).contains(&stages) || !(1..=32).contains(&blocks) {
+    if !work.is_possible() {
         return Err(CompileError::Work(work));
     }
     let places = Places::of(kernel, work, target.dialect);

@@ -4,7 +4,7 @@
 use super::memory::{Columns, Place};
 use super::simd::Simd;
 
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
 
 /// How many rows of so many bytes lie between the one that is read and the one that is asked for. Of what was measured with rows of
 /// 128 to 1024 bytes, 4 to 16 KB are best.
@@ -33,6 +33,7 @@ pub(super) struct Ahead<'p> {
 }
 
 impl<'p> Ahead<'p> {
+    /// For a place whose view has columns, none of them taken at indices.
     pub fn of(place: &'p Place<'p>) -> Ahead<'p> {
         let Columns { first, last, skip, .. } = place.columns();
         let bytes = (last - first) * place.elem().bytes();

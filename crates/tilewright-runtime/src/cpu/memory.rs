@@ -239,8 +239,11 @@ impl<'v> Place<'v> {
     pub unsafe fn strip_from(&self, first: usize, ahead: usize) -> Strip {
         let [planes, rows, _] = self.extents;
         let (plane, row) = (first / rows, first % rows);
+        if self.view.base.is_null() {
+            return Strip { start: None, step: 0, ahead: 0, rows: planes * rows - first };
+        }
         let gathered = self.indices.is_some_and(|(axis, _)| axis == 1);
-        if gathered || self.keep.is_some() || self.missing > 1 || self.view.base.is_null() {
+        if gathered || self.keep.is_some() || self.missing > 1 {
             // SAFETY: the caller's promise.
             let [start] = unsafe { self.some_rows::<1>(first) };
             return Strip { start: (!start.is_null()).then_some(start), step: 0, ahead: 0, rows: 1 };
@@ -255,9 +258,12 @@ impl<'v> Place<'v> {
         match plane_at(plane) {
             Some(at) if (begin..end).contains(&row) => {
                 let along = (origin as isize + row as isize).wrapping_mul(step);
-                let next = match planes {
-                    1 => step.wrapping_mul(ahead as isize),
-                    _ => plane_at(plane + ahead.div_ceil(rows)).map_or(0, |next| (next - at).wrapping_mul(bytes)),
+                let next = if planes == 1 || ahead < rows {
+                    step.wrapping_mul(ahead as isize)
+                } else {
+                    // The last planes ask for the last one.
+                    let next = plane_at((plane + ahead / rows).min(planes - 1));
+                    next.map_or(0, |next| (next - at).wrapping_mul(bytes))
                 };
                 let start = self.view.base.wrapping_offset(at.wrapping_mul(bytes).wrapping_add(along));
                 Strip { start: Some(start), step, ahead: next, rows: end - row }
@@ -452,7 +458,7 @@ pub(super) use with_stored;
 #[inline(always)]
 pub(super) unsafe fn load<V: Simd>(place: &Place<'_>, dst: *mut u32) {
     let count = place.extents.iter().product();
-    // Columns may be taken at indices.
+    // Not as `Ahead::of`: this may be a view without columns, or with columns that are taken at indices.
     let distance =
         place.step().map(|step| step.wrapping_mul(ahead::rows_ahead(place.extents[2] * place.elem().bytes()) as isize));
     // SAFETY: the caller's promise; runs stay inside the bounds of the view, and these inside the tensor.

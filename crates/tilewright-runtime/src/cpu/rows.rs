@@ -71,7 +71,8 @@ impl Run {
         if self.ahead == 0 {
             return;
         }
-        for row in rows {
+        // Of short rows several lie in a line.
+        for row in rows.step_by((ahead::LINE / self.step.unsigned_abs().max(1)).max(1)) {
             ahead::expect::<V>(self.row(row).wrapping_offset(self.ahead), self.bytes);
         }
     }
@@ -135,9 +136,7 @@ macro_rules! codes {
             #[inline(always)]
             fn expect(&self, rows: Range<usize>) {
                 let CodesRows { words, scales, biases, .. } = &self.0;
-                // Rows of scales and biases are short: many are in the line that the first of some asks for.
-                [scales, biases].iter().for_each(|of| of.expect::<V>(rows.start..rows.start + 1));
-                words.expect::<V>(rows);
+                [words, scales, biases].iter().for_each(|of| of.expect::<V>(rows.clone()));
             }
         }
     };
@@ -302,13 +301,8 @@ impl<'p> Rows<'p> {
     /// Whether rows have `width` elements of this type side by side.
     #[inline(always)]
     fn are_whole(&self, elem: Elem, width: usize) -> bool {
-        self.place.elem() == elem && self.are_side_by_side(width)
-    }
-
-    #[inline(always)]
-    fn are_side_by_side(&self, width: usize) -> bool {
         let Columns { first, last, stride, .. } = self.columns;
-        first == 0 && last == width && stride == 1
+        self.place.elem() == elem && first == 0 && last == width && stride == 1
     }
 
     /// The lane of one element of a row, zero outside the bounds.
@@ -419,7 +413,7 @@ impl Codes<'_> {
         }
     }
 
-    /// The numbers of a row whose elements lie anywhere.
+    /// The numbers of a row whose elements lie anywhere, or outside the bounds.
     ///
     /// # Safety
     /// As [`Reader::decode`].
@@ -429,7 +423,10 @@ impl Codes<'_> {
         // SAFETY: the caller's promise.
         unsafe {
             let start = |of: &Rows<'_>| of.run(row, rows).1.map(|run| run.start);
-            let [words, scales, biases] = [&self.words, &self.scales, &self.biases].map(start);
+            let parts @ [words, scales, biases] = [&self.words, &self.scales, &self.biases].map(start);
+            if parts.iter().all(Option::is_none) {
+                return std::ptr::write_bytes(to, 0, width);
+            }
             for at in 0..width {
                 let word = self.words.lane(words, at * bits / 32);
                 let code = (word >> (at * bits % 32) & ((1 << bits) - 1)) as f32;
@@ -448,7 +445,9 @@ impl Codes<'_> {
 #[inline(always)]
 unsafe fn write_all<V: Simd, B: Block<V>>(rows: &B, count: usize, width: usize, to: *mut f32) {
     for row in 0..count {
-        rows.expect(row..row + 1);
+        if row.is_multiple_of(AT_ONCE) {
+            rows.expect(row..count.min(row + AT_ONCE));
+        }
         // SAFETY: the caller's promise.
         unsafe { write::<V, _>(rows.row(row), width, to.add(row * width)) };
     }

@@ -16,6 +16,9 @@ type Program = *mut c_void;
 type Status = c_int;
 const INVALID_OPTION: Status = 5;
 
+/// Compiles again what was compiled before.
+const NO_CACHE: &str = "--no-cache";
+
 /// The library's functions; the signatures are those of `nvrtc.h`.
 pub(super) struct Nvrtc {
     version: (u32, u32),
@@ -127,9 +130,9 @@ impl Nvrtc {
     pub fn compile(&self, text: &str, arch: &'static str) -> Result<Cubin, DeviceError> {
         let mut options = self.all_options(text, arch)?;
         match self.cubin_with(text, arch, &options) {
-            // An assembler that does not take its option compiles without it; the resources are unknown then.
+            // Where what tells the resources is no option, they are unknown.
             Err((INVALID_OPTION, _)) => {
-                options.retain(|option| !option.starts_with("--ptxas-options"));
+                options.retain(|option| !option.starts_with("--ptxas-options") && option != NO_CACHE);
                 self.cubin_with(text, arch, &options).map_err(|(_, error)| error)
             }
             other => other.map_err(|(_, error)| error),
@@ -156,7 +159,7 @@ impl Nvrtc {
         let mut options = Nvrtc::options(arch);
         // What NVRTC remembers it gives without the assembler's words, where it remembers: beside a driver, from 13.0 on.
         if self.version >= (13, 0) {
-            options.push("--no-cache".into());
+            options.push(NO_CACHE.into());
         }
         match &self.include {
             Some(folder) => options.push(format!("-I{}", folder.display())),

@@ -8,7 +8,7 @@ use tilewright_ir::Work;
 /// Rows of a tile.
 const ROWS: [u32; 6] = [8, 16, 32, 64, 128, 256];
 /// Keys of a step.
-const KEYS: [u32; 7] = [8, 16, 32, 48, 64, 96, 128];
+const KEYS: [u32; 8] = [8, 16, 32, 48, 64, 96, 128, 256];
 /// Warps down and across.
 const WARPS: [[u32; 2]; 10] = [[1, 1], [2, 1], [4, 1], [8, 1], [1, 2], [2, 2], [4, 2], [1, 4], [2, 4], [1, 8]];
 const STAGES: [u32; 3] = [1, 2, 3];
