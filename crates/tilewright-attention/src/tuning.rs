@@ -215,8 +215,8 @@ pub(crate) fn held(variant: &Variant, shape: &Extents, device: &DeviceInfo) -> u
 /// How the keys of a problem are split, and why.
 ///
 /// The rule: as many shares as give each thread two programs, each of at least 512 keys; on a GPU as many as its
-/// multiprocessors hold at once, which is `held` times their number, each of at least 256 keys. Shares are whole tiles, so no more than that leaves something for.
-/// Prefill is never split: its query tiles keep all threads busy.
+/// multiprocessors hold at once, which is `held` times their number, each of at least 256 keys. Shares are whole tiles, so
+/// no more than that leaves something for. Prefill is never split: its query tiles keep all threads busy.
 pub(crate) fn shares(
     asked: Splits,
     shape: &Extents,

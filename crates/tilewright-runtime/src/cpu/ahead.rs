@@ -15,7 +15,7 @@ pub(super) fn rows_ahead(bytes: usize) -> usize {
 
 /// Asks for a row; any address may be named.
 #[inline(always)]
-pub(super) fn expect<V: Simd>(row: *const u8, bytes: usize) {
+pub(super) fn prefetch<V: Simd>(row: *const u8, bytes: usize) {
     for line in (0..bytes).step_by(LINE) {
         V::prefetch(row.wrapping_add(line));
     }
@@ -46,18 +46,18 @@ impl<'p> Ahead<'p> {
     /// # Safety
     /// The place has a lane for each of its indices; the instruction set of `V`.
     #[inline(always)]
-    pub unsafe fn expect<V: Simd, const N: usize>(&self, first: usize, rows: &[*mut u8; N]) {
+    pub unsafe fn prefetch<V: Simd, const N: usize>(&self, first: usize, rows: &[*mut u8; N]) {
         match self.distance {
             Some(distance) => {
                 for row in rows {
-                    expect::<V>(row.wrapping_offset(distance.wrapping_add(self.skip)), self.bytes);
+                    prefetch::<V>(row.wrapping_offset(distance.wrapping_add(self.skip)), self.bytes);
                 }
             }
             None if self.place.is_gathered() => {
                 // SAFETY: the caller's promise.
                 let rows: [*mut u8; N] = unsafe { self.place.some_rows(first + self.rows) };
                 for row in rows.into_iter().filter(|row| !row.is_null()) {
-                    expect::<V>(row.wrapping_offset(self.skip), self.bytes);
+                    prefetch::<V>(row.wrapping_offset(self.skip), self.bytes);
                 }
             }
             None => {}

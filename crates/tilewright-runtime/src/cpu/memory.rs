@@ -470,7 +470,7 @@ pub(super) unsafe fn load<V: Simd>(place: &Place<'_>, dst: *mut u32) {
             let (from, to) = (from.cast::<S>().cast_const(), dst.add(lane));
             if stride == 1 {
                 if let Some(distance) = distance {
-                    ahead::expect::<V>(from.cast::<u8>().wrapping_offset(distance), count * size_of::<S>());
+                    ahead::prefetch::<V>(from.cast::<u8>().wrapping_offset(distance), count * size_of::<S>());
                 }
                 return copy_run::<S, V>(from, to, count);
             }

@@ -23,7 +23,7 @@ pub(super) unsafe fn pack_rows<V: Simd>(source: &Place<'_>, dst: *mut f32, k: u3
         let ahead = Ahead::of(source);
         let Columns { first, last, stride, skip } = source.columns();
         with_stored!(source.elem(), S => source.each_row(|row, from| {
-            ahead.expect::<V, 1>(row, &[from]);
+            ahead.prefetch::<V, 1>(row, &[from]);
             let mut from = from.wrapping_offset(skip).cast::<S>().cast_const();
             let mut col = first;
             while col < last {
@@ -63,7 +63,7 @@ pub(super) unsafe fn pack_transposed<V: Simd>(source: &Place<'_>, dst: *mut f32,
             let to = |row: usize, col: usize| dst.add((row / panel * k + col) * panel + row % panel).cast::<u32>();
             for row in (0..n).step_by(SQUARE) {
                 let rows: [*mut u8; SQUARE] = source.some_rows(row);
-                ahead.expect::<V, SQUARE>(row, &rows);
+                ahead.prefetch::<V, SQUARE>(row, &rows);
                 let starts = rows.map(|from| from.wrapping_offset(skip).cast::<S>().cast_const());
                 let at = |r: usize, col: usize| starts[r].wrapping_offset((col - first) as isize * stride);
                 let square = stride == 1 && rows.iter().all(|r| !r.is_null());

@@ -100,7 +100,7 @@ pub(super) unsafe fn pack_rows<V: Simd>(source: &Place<'_>, to: Panels) {
         }
         for k in (0..to.k).step_by(2) {
             let rows: [*mut u8; 2] = source.some_rows(k);
-            ahead.expect::<V, 2>(k, &rows);
+            ahead.prefetch::<V, 2>(k, &rows);
             let rows = rows.map(|row| if row.is_null() { row } else { row.wrapping_offset(skip) });
             let both = !rows[0].is_null() && !rows[1].is_null();
             let panels = (0..to.n).step_by(to.panel).map(|column| (column, to.panel.min(to.n - column)));
@@ -166,7 +166,7 @@ pub(super) unsafe fn pack_transposed<V: Simd>(source: &Place<'_>, to: Panels) {
         }
         for column in (0..to.n).step_by(SQUARE) {
             let rows: [*mut u8; SQUARE] = source.some_rows(column);
-            ahead.expect::<V, SQUARE>(column, &rows);
+            ahead.prefetch::<V, SQUARE>(column, &rows);
             let rows = rows.map(|row| if row.is_null() { row } else { row.wrapping_offset(skip) });
             if whole && rows.iter().all(|row| !row.is_null()) {
                 for k in (0..to.k).step_by(2 * SQUARE) {

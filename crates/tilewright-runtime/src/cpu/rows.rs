@@ -31,7 +31,7 @@ pub(super) trait Block<V: Simd> {
     fn row(&self, at: usize) -> Self::Row;
 
     /// Says that the rows as far ahead of these as is useful will be read soon.
-    fn expect(&self, rows: Range<usize>);
+    fn prefetch(&self, rows: Range<usize>);
 }
 
 /// What is done with rows.
@@ -67,13 +67,13 @@ impl Run {
     }
 
     #[inline(always)]
-    fn expect<V: Simd>(&self, rows: Range<usize>) {
+    fn prefetch<V: Simd>(&self, rows: Range<usize>) {
         if self.ahead == 0 {
             return;
         }
         // Of short rows several lie in a line.
         for row in rows.step_by((ahead::LINE / self.step.unsigned_abs().max(1)).max(1)) {
-            ahead::expect::<V>(self.row(row).wrapping_offset(self.ahead), self.bytes);
+            ahead::prefetch::<V>(self.row(row).wrapping_offset(self.ahead), self.bytes);
         }
     }
 }
@@ -92,8 +92,8 @@ macro_rules! floats {
             }
 
             #[inline(always)]
-            fn expect(&self, rows: Range<usize>) {
-                self.0.expect::<V>(rows);
+            fn prefetch(&self, rows: Range<usize>) {
+                self.0.prefetch::<V>(rows);
             }
         }
     };
@@ -134,9 +134,9 @@ macro_rules! codes {
             }
 
             #[inline(always)]
-            fn expect(&self, rows: Range<usize>) {
+            fn prefetch(&self, rows: Range<usize>) {
                 let CodesRows { words, scales, biases, .. } = &self.0;
-                [words, scales, biases].iter().for_each(|of| of.expect::<V>(rows.clone()));
+                [words, scales, biases].iter().for_each(|of| of.prefetch::<V>(rows.clone()));
             }
         }
     };
@@ -446,7 +446,7 @@ impl Codes<'_> {
 unsafe fn write_all<V: Simd, B: Block<V>>(rows: &B, count: usize, width: usize, to: *mut f32) {
     for row in 0..count {
         if row.is_multiple_of(AT_ONCE) {
-            rows.expect(row..count.min(row + AT_ONCE));
+            rows.prefetch(row..count.min(row + AT_ONCE));
         }
         // SAFETY: the caller's promise.
         unsafe { write::<V, _>(rows.row(row), width, to.add(row * width)) };

@@ -69,7 +69,7 @@ impl Product {
         let &Product { a, c, m, n, k, .. } = self;
         for start in (0..count).step_by(KEYS) {
             let exist = KEYS.min(count - start);
-            b.expect(start..start + exist);
+            b.prefetch(start..start + exist);
             // Rows that do not exist repeat the last one, on either side.
             let rows: [B::Row; KEYS] = [
                 b.row(start),
@@ -124,7 +124,7 @@ impl Product {
             let stretch = b.row(0).stretch(self.n);
             for start in (0..count).step_by(KEYS) {
                 let rows = start..count.min(start + KEYS);
-                b.expect(rows.clone());
+                b.prefetch(rows.clone());
                 let mut column = 0;
                 while column < self.n {
                     // As many columns as share a state and fit the registers.

@@ -130,7 +130,7 @@ impl Nvrtc {
     pub fn compile(&self, text: &str, arch: &'static str) -> Result<Cubin, DeviceError> {
         let mut options = self.all_options(text, arch)?;
         match self.cubin_with(text, arch, &options) {
-            // Where what tells the resources is no option, they are unknown.
+            // An NVRTC or assembler that does not take these options compiles without them; the resources are unknown then.
             Err((INVALID_OPTION, _)) => {
                 options.retain(|option| !option.starts_with("--ptxas-options") && option != NO_CACHE);
                 self.cubin_with(text, arch, &options).map_err(|(_, error)| error)
