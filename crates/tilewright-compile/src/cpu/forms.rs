@@ -158,13 +158,16 @@ impl Forms {
         let in_regions = kernel.regions.iter().enumerate().flat_map(|(at, r)| r.insts.iter().map(move |i| (at, i)));
         for (region, inst) in in_regions {
             if let (Op::Matmul(Matmul::Dot), &[a, b]) = (&inst.op, &inst.operands[..]) {
-                if forms.stream(kernel, &makers[region], inst, target) {
-                    forms.plain.insert(forms.root(a));
-                    continue;
-                }
+                let streamed = forms.stream(kernel, &makers[region], inst, target);
                 let pairs = target.pairs && [a, b].iter().all(|&v| kernel.ty(v).elem() == Elem::Bf16);
+                // Rows that are read where they lie are paired there, whole vectors at a time.
+                let whole = streamed.is_none_or(|width| width.is_multiple_of(2 * target.lanes as usize));
+                let pairs = pairs && whole;
                 let from = if pairs { forms.pair(kernel, &makers[region], a, b) } else { forms.root(a) };
                 forms.plain.insert(from);
+                if streamed.is_some() {
+                    continue;
+                }
                 let form = forms.packed(b, pairs);
                 let (root, shape) = (forms.root(form.value()), kernel.ty(form.value()).shape());
                 let packs = forms.packs.entry(root).or_default();
@@ -252,9 +255,9 @@ impl Forms {
         root
     }
 
-    /// Has the right operand of a product read where it lies, if it can be and packing it would cost more; else finds its
-    /// codes, if it stands as codes.
-    fn stream(&mut self, kernel: &Kernel, makers: &Makers<'_>, dot: &Inst, target: Target) -> bool {
+    /// Has the right operand of a product read where it lies, if it can be and packing it would cost more, and says how wide its
+    /// rows are; else finds its codes, if it stands as codes.
+    fn stream(&mut self, kernel: &Kernel, makers: &Makers<'_>, dot: &Inst, target: Target) -> Option<usize> {
         let (a, b) = (dot.operands[0], dot.operands[1]);
         let (matrix, transposed) = match self.transposes.get(&b) {
             Some(&source) => (source, true),
@@ -263,7 +266,7 @@ impl Forms {
         let root = self.root(matrix);
         let extents =
             |value: ValueId| kernel.ty(value).shape().map(|s| [s.extent(0).unwrap_or(1), s.extent(1).unwrap_or(1)]);
-        let (Some([m, _]), Some([rows, width])) = (extents(a), extents(matrix)) else { return false };
+        let ([m, _], [rows, width]) = (extents(a)?, extents(matrix)?);
         let codes = makers.codes(root, width);
         if let Some(codes) = &codes {
             self.absorbed.extend(&codes.inner);
@@ -280,11 +283,11 @@ impl Forms {
             Some(rows) => {
                 self.absorbed.insert(root);
                 self.streamed.insert(b, Streamed { rows, transposed });
-                true
+                Some(width)
             }
             None => {
                 self.codes.extend(codes.map(|codes| (root, codes)));
-                false
+                None
             }
         }
     }
@@ -361,11 +364,11 @@ impl Forms {
 
     /// What a product reads of its operands.
     fn of_product(&self, a: ValueId, b: ValueId) -> Vec<Form> {
-        let plain = Form::Plain(self.root(a));
+        let pairs = self.are_paired(a, b);
+        let left = if pairs { Form::Pairs(a) } else { Form::Plain(self.root(a)) };
         match self.streamed.get(&b) {
-            Some(streamed) => self.asked(streamed.rows.parts()).chain([plain]).collect(),
-            None if self.are_paired(a, b) => vec![Form::Pairs(a), self.packed(b, true)],
-            None => vec![plain, self.packed(b, false)],
+            Some(streamed) => self.asked(streamed.rows.parts()).chain([left]).collect(),
+            None => vec![left, self.packed(b, pairs)],
         }
     }
 

@@ -56,9 +56,10 @@ fn block(f: &mut fmt::Formatter<'_>, steps: &[Step], depth: usize) -> fmt::Resul
                 let (add, pairs) = (if *accumulate { "+" } else { "" }, if *pairs { " of pairs" } else { "" });
                 writeln!(f, "@{c} {add}= dot [{m}, {k}] x [{k}, {n}]{pairs} @{a} @{b}")?
             }
-            Step::DotRows(DotRows { a, b, transposed, c, m, n, k, accumulate, .. }) => {
+            Step::DotRows(DotRows { a, b, transposed, c, m, n, k, accumulate, pairs, .. }) => {
                 let (add, turned) = (if *accumulate { "+" } else { "" }, if *transposed { " transposed" } else { "" });
-                writeln!(f, "@{c} {add}= dot [{m}, {k}] x [{k}, {n}] @{a}{turned} {b}")?
+                let pairs = if *pairs { " of pairs" } else { "" };
+                writeln!(f, "@{c} {add}= dot [{m}, {k}] x [{k}, {n}]{pairs} @{a}{turned} {b}")?
             }
             Step::Decode { rows, count, columns, dst } => writeln!(f, "@{dst} = decode [{count}, {columns}] {rows}")?,
             Step::Transpose { src, dst, outer, rows, cols } => {

@@ -206,6 +206,9 @@ pub struct DotRows {
     pub k: u32,
     /// Whether `c` is added to.
     pub accumulate: bool,
+    /// Whether both operands are bf16 numbers in pairs along k, as they stand in the lanes of `a`; rows of `b`, which are
+    /// whole vectors of such numbers, are paired where they are read.
+    pub pairs: bool,
     /// Room for [`ROWS_AT_ONCE`] rows of `b`.
     pub scratch: LaneIndex,
 }

@@ -7,7 +7,6 @@
 //! the bound of f32: there the weights stay f32 too.
 
 use super::edit::take_insts;
-use crate::cpu::MAX_STREAMED;
 use std::collections::HashMap;
 use tilewright_ir::op::{Control, Elementwise, Matmul, ShapeOp};
 use tilewright_ir::{Elem, Inst, Kernel, Op, RegionId, Type, ValueId};
@@ -22,16 +21,16 @@ pub(super) fn rounds_scores(kernel: &Kernel) -> bool {
 }
 
 pub(super) fn run(kernel: &mut Kernel) {
-    narrow_where(kernel, |_, _| true);
+    narrow_where(kernel, |_| true);
 }
 
-/// Of bf16 values alone, and where there are so many rows of weights that a CPU multiplies them in pairs.
+/// Of bf16 values alone, which a CPU multiplies in pairs.
 pub(super) fn run_pairs(kernel: &mut Kernel) {
-    narrow_where(kernel, |to, rows| to == Elem::Bf16 && rows > MAX_STREAMED as usize);
+    narrow_where(kernel, |to| to == Elem::Bf16);
 }
 
-/// Narrows the products whose type and rows of the left operand `wanted` takes.
-fn narrow_where(kernel: &mut Kernel, wanted: fn(Elem, usize) -> bool) {
+/// Narrows the products whose type `wanted` takes.
+fn narrow_where(kernel: &mut Kernel, wanted: fn(Elem) -> bool) {
     if !rounds_scores(kernel) {
         return;
     }
@@ -48,21 +47,14 @@ fn narrow_where(kernel: &mut Kernel, wanted: fn(Elem, usize) -> bool) {
 }
 
 /// Puts a cast in front of the product where one side is f32 and the other is not.
-fn narrow(
-    kernel: &mut Kernel,
-    region: RegionId,
-    dot: &mut Inst,
-    before: &mut Vec<Inst>,
-    wanted: fn(Elem, usize) -> bool,
-) {
+fn narrow(kernel: &mut Kernel, region: RegionId, dot: &mut Inst, before: &mut Vec<Inst>, wanted: fn(Elem) -> bool) {
     let elems = [0, 1].map(|side| kernel.ty(dot.operands[side]).elem());
     let (side, to) = match elems {
         [Elem::F32, to @ (Elem::F16 | Elem::Bf16)] => (0, to),
         [to @ (Elem::F16 | Elem::Bf16), Elem::F32] => (1, to),
         _ => return,
     };
-    let rows = kernel.ty(dot.operands[0]).shape().and_then(|shape| shape.extent(0)).unwrap_or(1);
-    if !wanted(to, rows) {
+    if !wanted(to) {
         return;
     }
     let from = dot.operands[side];

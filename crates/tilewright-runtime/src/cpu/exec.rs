@@ -136,8 +136,9 @@ impl Thread<'_> {
                 unsafe { run(dot, self.lanes) }
             }
             Step::DotRows(dot) => {
+                let run = kernels.pairs.filter(|_| dot.pairs).map_or(kernels.dot_rows, |pairs| pairs.dot_rows);
                 // SAFETY: as above; the rows are as wide as the lowering says.
-                self.reader(&dot.b, |rows| unsafe { (kernels.dot_rows)(dot, rows, self.lanes) });
+                self.reader(&dot.b, |rows| unsafe { run(dot, rows, self.lanes) });
             }
             Step::Decode { rows, count, columns, dst } => {
                 // SAFETY: as above.

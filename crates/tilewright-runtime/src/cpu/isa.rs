@@ -110,6 +110,7 @@ pub(super) struct Kernels {
 /// Each function needs the instruction set and its extension for bf16, and pointers as its generic original says.
 pub(super) struct Pairs {
     pub dot: unsafe fn(&Dot, *mut u32),
+    pub dot_rows: unsafe fn(&DotRows, &Reader<'_>, *mut u32),
     pub pair: unsafe fn(*const u32, *mut u32, u32, u32),
     pub pack_rows: unsafe fn(&Place<'_>, Panels),
     pub pack_transposed: unsafe fn(&Place<'_>, Panels),
@@ -121,12 +122,18 @@ mod avx512_pairs {
     use super::*;
     use crate::cpu::pairs;
 
-    pub static PAIRS: Pairs = Pairs { dot, pair, pack_rows, pack_transposed };
+    pub static PAIRS: Pairs = Pairs { dot, dot_rows, pair, pack_rows, pack_transposed };
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
     unsafe fn dot(dot: &Dot, arena: *mut u32) {
         // SAFETY: the caller's promise.
         unsafe { gemm::run::<simd::Avx512Pairs>(dot, arena) }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
+    unsafe fn dot_rows(dot: &DotRows, rows: &Reader<'_>, arena: *mut u32) {
+        // SAFETY: the caller's promise.
+        unsafe { stream::run_pairs::<simd::Avx512Pairs>(dot, rows, arena) }
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]

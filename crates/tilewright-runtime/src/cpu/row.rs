@@ -23,6 +23,13 @@ pub(super) trait Row<V: Simd>: Copy {
 
     /// The numbers from `column` on, which `state` is that of.
     unsafe fn load(&self, state: &Self::State, column: usize) -> V::Vector;
+
+    /// Those of two vectors.
+    #[inline(always)]
+    unsafe fn load_two(&self, state: &Self::State, column: usize) -> [V::Vector; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { [self.load(state, column), self.load(state, column + V::LANES)] }
+    }
 }
 
 /// A row of floats as they are stored.
@@ -70,9 +77,9 @@ impl<R: Round> CodesRow<R> {
     /// # Safety
     /// As [`Row::state`].
     #[inline(always)]
-    unsafe fn affine<V: Simd>(&self, group: usize) -> [V::Vector; 2] {
+    pub unsafe fn affine<V: Simd>(&self, group: usize) -> [V::Vector; 2] {
         // SAFETY: the caller's promise.
-        unsafe { [V::splat(R::read(self.scales, group)), V::splat(R::read(self.biases, group))] }
+        unsafe { [R::splat::<V>(self.scales, group), R::splat::<V>(self.biases, group)] }
     }
 }
 
@@ -152,11 +159,11 @@ unsafe fn number<V: Simd, R: Round>(code: V::Vector, [scale, bias]: [V::Vector; 
 pub(super) trait Round: Copy {
     const ELEM: Elem;
 
-    /// A number of this type.
+    /// A number of this type in every lane.
     ///
     /// # Safety
-    /// `row` has more than `at`.
-    unsafe fn read(row: *const u8, at: usize) -> f32;
+    /// The instruction set of `V`; `row` has more than `at`.
+    unsafe fn splat<V: Simd>(row: *const u8, at: usize) -> V::Vector;
 
     fn round_one(x: f32) -> f32;
 
@@ -167,7 +174,7 @@ pub(super) trait Round: Copy {
 
 /// Implements [`Round`] for the type that is stored as `$stored`.
 macro_rules! round {
-    ($name:ident: $elem:ident as $stored:ident; one $a:ident => $one:expr; all $round:ident) => {
+    ($name:ident: $elem:ident as $stored:ident; splat $from:ident => $splat:expr; one $a:ident => $one:expr; all $round:ident) => {
         #[derive(Clone, Copy)]
         pub(super) struct $name;
 
@@ -175,9 +182,10 @@ macro_rules! round {
             const ELEM: Elem = Elem::$elem;
 
             #[inline(always)]
-            unsafe fn read(row: *const u8, at: usize) -> f32 {
+            unsafe fn splat<V: Simd>(row: *const u8, at: usize) -> V::Vector {
+                let $from = row.cast::<$stored>().wrapping_add(at);
                 // SAFETY: the caller's promise.
-                f32::from_bits(unsafe { row.cast::<$stored>().add(at).read() }.lane())
+                unsafe { $splat }
             }
 
             #[inline(always)]
@@ -193,6 +201,6 @@ macro_rules! round {
         }
     };
 }
-round!(ToF32: F32 as Word; one x => x; all round_f32);
-round!(ToF16: F16 as F16Bits; one x => math::round_f16(x); all round_f16);
-round!(ToBf16: Bf16 as Bf16Bits; one x => math::round_bf16(x); all round_bf16);
+round!(ToF32: F32 as Word; splat from => V::splat(f32::from_bits(from.read().lane())); one x => x; all round_f32);
+round!(ToF16: F16 as F16Bits; splat from => V::splat(f32::from_bits(from.read().lane())); one x => math::round_f16(x); all round_f16);
+round!(ToBf16: Bf16 as Bf16Bits; splat from => V::splat_bf16(from.cast()); one x => math::round_bf16(x); all round_bf16);

@@ -3,6 +3,7 @@
 
 use super::ahead;
 use super::memory::{Columns, Place, Stored, with_stored};
+use super::paired::PairedRow;
 use super::row::{Bf16Row, BytesRow, CodesRow, F16Row, F32Row, NibblesRow, Round, Row, ToBf16, ToF16, ToF32};
 use super::simd::Simd;
 use super::stream::TOGETHER;
@@ -30,6 +31,9 @@ pub(super) trait Block<V: Simd> {
 
     fn row(&self, at: usize) -> Self::Row;
 
+    /// Four from one on, of which some exist, one at least; the others repeat the last of these.
+    fn rows(&self, at: usize, exist: usize) -> [Self::Row; 4];
+
     /// Says that the rows as far ahead of these as is useful will be read soon.
     fn prefetch(&self, rows: Range<usize>);
 }
@@ -37,9 +41,10 @@ pub(super) trait Block<V: Simd> {
 /// What is done with rows.
 ///
 /// # Safety
-/// The instruction set of `V`, and `count` rows that may be read, the first of which is number `first` of all.
-pub(super) trait Visitor {
-    unsafe fn visit<V: Simd, B: Block<V>>(&self, first: usize, count: usize, rows: &B);
+/// The instruction set of `V`, and `count` rows that may be read, the first of which is number `first` of all; both are multiples of
+/// [`Wanted::together`].
+pub(super) trait Visitor<V: Simd> {
+    unsafe fn visit<B: Block<V, Row: PairedRow<V>>>(&self, first: usize, count: usize, rows: &B);
 }
 
 /// Where rows at equal distances begin.
@@ -52,13 +57,15 @@ struct Run {
     ahead: isize,
     /// Of a row.
     bytes: usize,
+    /// Rows that begin in one cache line, at least one.
+    in_line: usize,
 }
 
 impl Run {
     /// Rows of floats one after the other.
     fn copied(start: *const f32, width: usize) -> Run {
         let bytes = width * size_of::<f32>();
-        Run { start: start.cast(), step: bytes as isize, ahead: 0, bytes }
+        Run { start: start.cast(), step: bytes as isize, ahead: 0, bytes, in_line: 1 }
     }
 
     #[inline(always)]
@@ -66,14 +73,25 @@ impl Run {
         self.start.wrapping_offset(at as isize * self.step)
     }
 
+    /// As [`Block::rows`].
+    #[inline(always)]
+    fn rows(&self, at: usize, exist: usize) -> [*const u8; 4] {
+        let step = |beyond: usize| if beyond < exist { self.step } else { 0 };
+        let first = self.row(at);
+        let second = first.wrapping_offset(step(1));
+        let third = second.wrapping_offset(step(2));
+        [first, second, third, third.wrapping_offset(step(3))]
+    }
+
     #[inline(always)]
     fn prefetch<V: Simd>(&self, rows: Range<usize>) {
         if self.ahead == 0 {
             return;
         }
-        // Of short rows several lie in a line.
-        for row in rows.step_by((ahead::LINE / self.step.unsigned_abs().max(1)).max(1)) {
+        let mut row = rows.start;
+        while row < rows.end {
             ahead::prefetch::<V>(self.row(row).wrapping_offset(self.ahead), self.bytes);
+            row += self.in_line;
         }
     }
 }
@@ -89,6 +107,12 @@ macro_rules! floats {
             #[inline(always)]
             fn row(&self, at: usize) -> $row {
                 $row(self.0.row(at).cast())
+            }
+
+            #[inline(always)]
+            fn rows(&self, at: usize, exist: usize) -> [$row; 4] {
+                let [a, b, c, d] = self.0.rows(at, exist);
+                [$row(a.cast()), $row(b.cast()), $row(c.cast()), $row(d.cast())]
             }
 
             #[inline(always)]
@@ -118,6 +142,15 @@ impl<R: Round> CodesRows<R> {
         let &CodesRows { words, scales, biases, group, rounds } = self;
         CodesRow { codes: words.row(at), scales: scales.row(at), biases: biases.row(at), group, rounds }
     }
+
+    #[inline(always)]
+    fn rows(&self, at: usize, exist: usize) -> [CodesRow<R>; 4] {
+        let &CodesRows { group, rounds, .. } = self;
+        let [words, scales, biases] =
+            [self.words.rows(at, exist), self.scales.rows(at, exist), self.biases.rows(at, exist)];
+        let row = |i: usize| CodesRow { codes: words[i], scales: scales[i], biases: biases[i], group, rounds };
+        [row(0), row(1), row(2), row(3)]
+    }
 }
 
 /// Rows of codes of the kind that `Self::Row` is.
@@ -131,6 +164,12 @@ macro_rules! codes {
             #[inline(always)]
             fn row(&self, at: usize) -> $row<R> {
                 $row(self.0.row(at))
+            }
+
+            #[inline(always)]
+            fn rows(&self, at: usize, exist: usize) -> [$row<R>; 4] {
+                let [a, b, c, d] = self.0.rows(at, exist);
+                [$row(a), $row(b), $row(c), $row(d)]
             }
 
             #[inline(always)]
@@ -148,6 +187,8 @@ codes!(NibblesRows, NibblesRow);
 #[derive(Clone, Copy)]
 pub(super) struct Wanted {
     pub rows: usize,
+    /// How many are visited at least, those past the last one as zeros: 1 or 2.
+    pub together: usize,
     /// Numbers in a row.
     pub width: usize,
     /// How many rows they are multiplied with.
@@ -157,7 +198,13 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// Has rows visited that `copy` writes to the scratch rows, a few at a time. It is called with the number of a row.
+    /// How many rows of a run of `count` are visited where they lie, from `first` on: none where others belong to them.
+    #[inline(always)]
+    fn in_place(&self, count: usize) -> usize {
+        count / self.together * self.together
+    }
+
+    /// Has rows visited that `copy` writes to the scratch rows, a few at a time. It is called with the numbers of rows.
     ///
     /// # Safety
     /// As [`Reader::visit`], for what the visitor does.
@@ -166,14 +213,19 @@ impl Wanted {
         &self,
         first: usize,
         count: usize,
-        visitor: &impl Visitor,
-        mut copy: impl FnMut(usize, *mut f32),
+        visitor: &impl Visitor<V>,
+        mut copy: impl FnMut(Range<usize>, *mut f32),
     ) {
+        let Wanted { together, width, scratch, .. } = *self;
         for from in (first..first + count).step_by(AT_ONCE) {
             let count = AT_ONCE.min(first + count - from);
-            (0..count).for_each(|row| copy(from + row, self.scratch.wrapping_add(row * self.width)));
-            // SAFETY: the caller's promise; these rows were written.
-            unsafe { visitor.visit::<V, _>(from, count, &F32Rows(Run::copied(self.scratch, self.width))) };
+            let visited = count.next_multiple_of(together);
+            copy(from..from + count, scratch);
+            // SAFETY: the caller's promise; these rows were written, or are now.
+            unsafe {
+                std::ptr::write_bytes(scratch.add(count * width), 0, (visited - count) * width);
+                visitor.visit(from, visited, &F32Rows(Run::copied(scratch, width)));
+            }
         }
     }
 }
@@ -185,7 +237,7 @@ impl Reader<'_> {
     /// The instruction set of `V`; the scratch rows are as `wanted` says; the places have lanes for their indices, and rows of
     /// `width` numbers, whole vectors of them.
     #[inline(always)]
-    pub unsafe fn visit<V: Simd>(&self, wanted: Wanted, visitor: &impl Visitor) {
+    pub unsafe fn visit<V: Simd>(&self, wanted: Wanted, visitor: &impl Visitor<V>) {
         // SAFETY: the caller's promise.
         unsafe {
             match self {
@@ -244,7 +296,8 @@ impl<'p> Rows<'p> {
         // SAFETY: the caller's promise.
         let strip = unsafe { self.place.strip_from(first, ahead::rows_ahead(bytes)) };
         let start = strip.start.map(|start| start.wrapping_offset(skip).cast_const());
-        let run = start.map(|start| Run { start, step: strip.step, ahead: strip.ahead, bytes });
+        let in_line = (ahead::LINE / strip.step.unsigned_abs().max(1)).max(1);
+        let run = start.map(|start| Run { start, step: strip.step, ahead: strip.ahead, bytes, in_line });
         (strip.rows.min(rows - first), run)
     }
 
@@ -253,32 +306,55 @@ impl<'p> Rows<'p> {
     /// # Safety
     /// As there.
     #[inline(always)]
-    unsafe fn visit<V: Simd>(&self, wanted: Wanted, visitor: &impl Visitor) {
-        let Wanted { rows, width, .. } = wanted;
+    unsafe fn visit<V: Simd>(&self, wanted: Wanted, visitor: &impl Visitor<V>) {
+        let Wanted { rows, together, width, .. } = wanted;
         let mut first = 0;
         while first < rows {
             // SAFETY: the caller's promise.
             unsafe {
                 let (count, run) = self.run(first, rows);
+                let in_place = wanted.in_place(count);
+                let copied = |count: usize| {
+                    wanted.copied(first, count, visitor, |some, to| self.copy::<V>(some, rows, width, to));
+                };
                 match run {
-                    Some(run) if self.are_whole(Elem::F32, width) => visitor.visit::<V, _>(first, count, &F32Rows(run)),
+                    _ if in_place == 0 => copied(together.min(rows - first)),
+                    Some(run) if self.are_whole(Elem::F32, width) => visitor.visit(first, in_place, &F32Rows(run)),
                     Some(run) if V::WIDENS && self.are_whole(Elem::Bf16, width) => {
-                        visitor.visit::<V, _>(first, count, &Bf16Rows(run));
+                        visitor.visit(first, in_place, &Bf16Rows(run));
                     }
                     Some(run) if V::WIDENS && self.are_whole(Elem::F16, width) => {
-                        visitor.visit::<V, _>(first, count, &F16Rows(run));
+                        visitor.visit(first, in_place, &F16Rows(run));
                     }
-                    run => {
-                        wanted.copied::<V>(first, count, visitor, |row, to| match run.map(|run| run.row(row - first)) {
-                            None => std::ptr::write_bytes(to, 0, width),
-                            Some(from) if self.are_whole(Elem::Bf16, width) => {
-                                write::<V, _>(Bf16Row(from.cast()), width, to);
-                            }
-                            Some(from) if self.are_whole(Elem::F16, width) => {
-                                write::<V, _>(F16Row(from.cast()), width, to)
-                            }
-                            Some(from) => self.scattered(from, width, to),
-                        })
+                    _ => copied(in_place),
+                }
+                first += in_place.max(together);
+            }
+        }
+    }
+
+    /// The numbers of some rows, of `rows`, to `to`.
+    ///
+    /// # Safety
+    /// As [`Reader::visit`], with room for them.
+    #[inline(always)]
+    unsafe fn copy<V: Simd>(&self, some: Range<usize>, rows: usize, width: usize, to: *mut f32) {
+        let mut first = some.start;
+        while first < some.end {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let (count, run) = self.run(first, rows);
+                let count = count.min(some.end - first);
+                let to = to.add((first - some.start) * width);
+                for row in 0..count {
+                    let to = to.add(row * width);
+                    match run.map(|run| run.row(row)) {
+                        None => std::ptr::write_bytes(to, 0, width),
+                        Some(from) if self.are_whole(Elem::Bf16, width) => {
+                            write::<V, _>(Bf16Row(from.cast()), width, to)
+                        }
+                        Some(from) if self.are_whole(Elem::F16, width) => write::<V, _>(F16Row(from.cast()), width, to),
+                        Some(from) => self.scattered(from, width, to),
                     }
                 }
                 first += count;
@@ -365,25 +441,24 @@ impl Codes<'_> {
     /// # Safety
     /// As [`Reader::visit`].
     #[inline(always)]
-    unsafe fn visit<V: Simd, R: Round>(&self, wanted: Wanted, visitor: &impl Visitor) {
-        let Wanted { rows, width, uses, scratch } = wanted;
+    unsafe fn visit<V: Simd, R: Round>(&self, wanted: Wanted, visitor: &impl Visitor<V>) {
+        let Wanted { rows, together, width, uses, .. } = wanted;
         let mut first = 0;
         while first < rows {
             // SAFETY: the caller's promise.
             unsafe {
                 let (count, codes) = self.run::<R>(first, rows, width);
+                let in_place = wanted.in_place(count);
+                let copied = |count: usize| {
+                    wanted.copied(first, count, visitor, |some, to| self.decode::<V, R>(some, rows, width, to));
+                };
                 match (codes.filter(|_| V::DECODES && uses <= TOGETHER), self.bits) {
-                    (Some(codes), 8) => visitor.visit::<V, _>(first, count, &BytesRows(codes)),
-                    (Some(codes), _) => visitor.visit::<V, _>(first, count, &NibblesRows(codes)),
-                    (None, _) => {
-                        for from in (first..first + count).step_by(AT_ONCE) {
-                            let some = AT_ONCE.min(first + count - from);
-                            self.decode::<V, R>(from..from + some, rows, width, scratch);
-                            visitor.visit::<V, _>(from, some, &F32Rows(Run::copied(scratch, width)));
-                        }
-                    }
+                    _ if in_place == 0 => copied(together.min(rows - first)),
+                    (Some(codes), 8) => visitor.visit(first, in_place, &BytesRows(codes)),
+                    (Some(codes), _) => visitor.visit(first, in_place, &NibblesRows(codes)),
+                    (None, _) => copied(in_place),
                 }
-                first += count;
+                first += in_place.max(together);
             }
         }
     }

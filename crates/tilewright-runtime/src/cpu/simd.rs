@@ -5,6 +5,9 @@
 
 use super::math;
 
+#[cfg(target_arch = "x86_64")]
+mod pairs;
+
 /// Vectors of one instruction set.
 ///
 /// # Safety
@@ -93,6 +96,14 @@ pub(super) trait Simd {
         x.map(|x| unsafe { Self::fold(x, |a, b| a + b) })
     }
 
+    /// The sums of the lanes of four rows of four vectors, by columns: of the first vector of each row, of the second, …
+    #[inline(always)]
+    unsafe fn column_sums(x: &[[Self::Vector; 4]; 4]) -> [[f32; 4]; 4] {
+        let of = |column: usize| [x[0][column], x[1][column], x[2][column], x[3][column]];
+        // SAFETY: the caller has the instruction set.
+        unsafe { [Self::sums(of(0)), Self::sums(of(1)), Self::sums(of(2)), Self::sums(of(3))] }
+    }
+
     /// The largest lanes of four vectors without NaN.
     #[inline(always)]
     unsafe fn largest(x: [Self::Vector; 4]) -> [f32; 4] {
@@ -105,6 +116,13 @@ pub(super) trait Simd {
     unsafe fn load_bf16(from: *const u16) -> Self::Vector {
         // SAFETY: the caller's promise.
         unsafe { Self::made(|lane| f32::from_bits(u32::from(from.add(lane).read_unaligned()) << 16)) }
+    }
+
+    /// A bf16 number in every lane.
+    #[inline(always)]
+    unsafe fn splat_bf16(from: *const u16) -> Self::Vector {
+        // SAFETY: the caller's promise.
+        unsafe { Self::splat(f32::from_bits(u32::from(from.read_unaligned()) << 16)) }
     }
 
     /// f16 numbers as f32.
@@ -387,6 +405,7 @@ simd!(Avx512, x86_64, __m512, table __m512, lanes 16, across 2, rows 14, widens 
         let [a, b, c, d] = x;
         sums_avx([half_sum(a), half_sum(b), half_sum(c), half_sum(d)])
     };
+    fn column_sums(x: &[[Vector; 4]; 4]) -> [[f32; 4]; 4] = column_sums_avx512(x);
     fn largest(x: [Vector; 4]) -> [f32; 4] = {
         let [a, b, c, d] = x;
         largest_avx([half_largest(a), half_largest(b), half_largest(c), half_largest(d)])
@@ -394,6 +413,10 @@ simd!(Avx512, x86_64, __m512, table __m512, lanes 16, across 2, rows 14, widens 
     fn load_bf16(from: *const u16) -> Vector = {
         let halves = _mm256_loadu_si256(from.cast());
         _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
+    };
+    fn splat_bf16(from: *const u16) -> Vector = {
+        // From memory to all lanes at once, not through a register of the integer unit.
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_set1_epi16(from.cast::<i16>().read_unaligned())))
     };
     fn load_f16(from: *const u16) -> Vector = _mm512_cvtph_ps(_mm256_loadu_si256(from.cast()));
     fn load_bytes(from: *const u8) -> Vector = {
@@ -428,6 +451,8 @@ simd!(Avx512Pairs, x86_64, __m512, table __m512, lanes 16, across 2, rows 14, wi
         _mm512_dpbf16_ps(c, std::mem::transmute::<Vector, __m512bh>(a), std::mem::transmute::<Vector, __m512bh>(b))
     };
     fn add(a: Vector, b: Vector) -> Vector = _mm512_add_ps(a, b);
+    fn sums(x: [Vector; 4]) -> [f32; 4] = Avx512::sums(x);
+    fn column_sums(x: &[[Vector; 4]; 4]) -> [[f32; 4]; 4] = column_sums_avx512(x);
     fn larger(a: Vector, b: Vector) -> Vector = Avx512::larger(a, b);
     fn table(from: &[f32; 16]) -> __m512 = Avx512::table(from);
     fn look_up_nibbles(from: *const u8, table: &__m512) -> Vector = Avx512::look_up_nibbles(from, table);
@@ -510,6 +535,42 @@ unsafe fn exp2_avx512(x: std::arch::x86_64::__m512) -> std::arch::x86_64::__m512
             p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(c));
         }
         _mm512_scalef_ps(p, n)
+    }
+}
+
+/// [`Simd::column_sums`]: half as many vectors after each step, whose lanes are sums of twice as many.
+///
+/// # Safety
+/// AVX-512.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn column_sums_avx512(x: &[[std::arch::x86_64::__m512; 4]; 4]) -> [[f32; 4]; 4] {
+    use std::arch::x86_64::*;
+    /// Of each quarter of a column's four vectors the sums.
+    #[inline(always)]
+    unsafe fn quarters(a: __m512, b: __m512, c: __m512, d: __m512) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let ab = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b))); // a b a b
+            let cd = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d)));
+            let (low, high) = (_mm512_unpacklo_pd(ab, cd), _mm512_unpackhi_pd(ab, cd));
+            _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high))
+        }
+    }
+    /// Sums of two quarters, then of all.
+    #[inline(always)]
+    unsafe fn halves<const FIRST: i32, const SECOND: i32>(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_add_ps(_mm512_shuffle_f32x4::<FIRST>(a, b), _mm512_shuffle_f32x4::<SECOND>(a, b)) }
+    }
+    // SAFETY: the caller's promise; a register is as large as the sixteen sums.
+    unsafe {
+        let q0 = quarters(x[0][0], x[1][0], x[2][0], x[3][0]);
+        let q1 = quarters(x[0][1], x[1][1], x[2][1], x[3][1]);
+        let q2 = quarters(x[0][2], x[1][2], x[2][2], x[3][2]);
+        let q3 = quarters(x[0][3], x[1][3], x[2][3], x[3][3]);
+        let (low, high) = (halves::<0x44, 0xee>(q0, q1), halves::<0x44, 0xee>(q2, q3));
+        std::mem::transmute(halves::<0x88, 0xdd>(low, high))
     }
 }
 

@@ -1,9 +1,11 @@
 //! Products of few rows with a matrix that is read once, row by row where it lies: decode reads keys and values so, at the
 //! speed of memory.
 
+use super::paired::{OfPairs, PairedRow, Pairs};
 use super::row::Row;
 use super::rows::{Block, Reader, Visitor, Wanted};
 use super::simd::Simd;
+use std::marker::PhantomData;
 use tilewright_compile::cpu::DotRows;
 
 /// Rows of the left operand that share what is read of the right one.
@@ -25,13 +27,35 @@ pub(super) unsafe fn run<V: Simd>(dot: &DotRows, reader: &Reader<'_>, arena: *mu
             std::ptr::write_bytes(c, 0, m * n);
         }
         let (rows, width) = if transposed { (n, k) } else { (k, n) };
-        reader.visit::<V>(Wanted { rows, width, uses: m, scratch }, &Product { a, c, m, n, k, transposed });
+        let wanted = Wanted { rows, together: 1, width, uses: m, scratch };
+        reader.visit::<V>(wanted, &Product { a, c, m, n, k, transposed });
+    }
+}
+
+/// As [`run`], of a product of pairs.
+///
+/// # Safety
+/// As there; the rows are whole vectors of pairs.
+#[inline(always)]
+pub(super) unsafe fn run_pairs<P: Pairs>(dot: &DotRows, reader: &Reader<'_>, arena: *mut u32) {
+    let DotRows { a, c, m, n, k, transposed, accumulate, scratch, .. } = *dot;
+    let (m, n, k) = (m as usize, n as usize, k as usize);
+    // SAFETY: the lowering keeps these lanes inside the arena.
+    unsafe {
+        let [a, c, scratch] = [a, c, scratch].map(|lane| arena.add(lane as usize).cast::<f32>());
+        if !accumulate {
+            std::ptr::write_bytes(c, 0, m * n);
+        }
+        let (rows, together, width) = if transposed { (n, 1, k) } else { (k, 2, n) };
+        let wanted = Wanted { rows, together, width, uses: m, scratch };
+        let product = Product { a, c, m, n, k: k.div_ceil(2), transposed };
+        reader.visit::<P::Numbers>(wanted, &OfPairs { product: &product, vectors: PhantomData::<P> });
     }
 }
 
 /// All that rows of the right operand are multiplied with.
-struct Product {
-    /// `[m, k]`.
+pub(super) struct Product {
+    /// `[m, k]`, numbers or pairs.
     a: *const f32,
     /// `[m, n]`.
     c: *mut f32,
@@ -39,12 +63,24 @@ struct Product {
     n: usize,
     k: usize,
     /// Whether the rows are the columns of the right operand.
-    transposed: bool,
+    pub transposed: bool,
 }
 
-impl Visitor for Product {
+impl<V: Simd> Visitor<V> for Product {
     #[inline(always)]
-    unsafe fn visit<V: Simd, B: Block<V>>(&self, first: usize, count: usize, rows: &B) {
+    unsafe fn visit<B: Block<V, Row: PairedRow<V>>>(&self, first: usize, count: usize, rows: &B) {
+        // SAFETY: the caller's promise.
+        unsafe { self.multiply::<V, B>(first, count, rows) }
+    }
+}
+
+impl Product {
+    /// Multiplies with some rows, the first of which is number `first` of all.
+    ///
+    /// # Safety
+    /// As [`run`].
+    #[inline(always)]
+    pub unsafe fn multiply<V: Simd, B: Block<V>>(&self, first: usize, count: usize, rows: &B) {
         // SAFETY: the caller's promise.
         unsafe {
             match (self.transposed, self.m) {
@@ -55,9 +91,7 @@ impl Visitor for Product {
             }
         }
     }
-}
 
-impl Product {
     /// Adds to `c[m][first + i]` the product of row m of `a` with row i of `b`.
     ///
     /// # Safety
@@ -66,44 +100,28 @@ impl Product {
     unsafe fn across<V: Simd, B: Block<V>, const M: usize>(&self, b: &B, first: usize, count: usize) {
         /// Rows of `b` whose sums are in registers together.
         const KEYS: usize = 4;
+        /// Rows that stay in the first-level cache until all of `a` has passed.
+        const NEAR: usize = 16 * KEYS;
         let &Product { a, c, m, n, k, .. } = self;
-        for start in (0..count).step_by(KEYS) {
-            let exist = KEYS.min(count - start);
-            b.prefetch(start..start + exist);
-            // Rows that do not exist repeat the last one, on either side.
-            let rows: [B::Row; KEYS] = [
-                b.row(start),
-                b.row(start + 1.min(exist - 1)),
-                b.row(start + 2.min(exist - 1)),
-                b.row(start + 3.min(exist - 1)),
-            ];
-            let width = rows[0].stretch(k);
+        for near in (0..count).step_by(NEAR) {
+            let end = count.min(near + NEAR);
             for top in (0..m).step_by(M) {
                 let of_a = M.min(m - top);
+                // Rows that do not exist repeat the last one, on either side.
                 let left: [*const f32; M] = std::array::from_fn(|i| a.wrapping_add((top + i.min(of_a - 1)) * k));
-                // SAFETY: the caller's promise.
-                unsafe {
-                    let mut sums = [[V::splat(0.0); TOGETHER]; KEYS];
-                    for (stretch, from) in (0..k).step_by(width).enumerate() {
-                        let [r0, r1, r2, r3] = rows;
-                        let states = [r0.state(stretch), r1.state(stretch), r2.state(stretch), r3.state(stretch)];
-                        for at in (from..from + width).step_by(V::LANES) {
-                            let mut x = [V::splat(0.0); M];
-                            for (x, left) in x.iter_mut().zip(left) {
-                                *x = V::load(left.add(at));
-                            }
-                            for ((row, state), sums) in rows.iter().zip(&states).zip(&mut sums) {
-                                let right = row.load(state, at);
-                                for (sum, &x) in sums.iter_mut().zip(&x) {
-                                    *sum = V::fma(x, right, *sum);
-                                }
-                            }
-                        }
+                for start in (near..end).step_by(KEYS) {
+                    let exist = KEYS.min(end - start);
+                    if top == 0 {
+                        b.prefetch(start..start + exist);
                     }
-                    for (key, &sums) in sums.iter().enumerate().take(exist) {
-                        let to = c.add(top * n + first + start + key);
-                        for (i, sum) in V::sums(sums).into_iter().enumerate().take(of_a) {
-                            *to.add(i * n) += sum;
+                    // SAFETY: the caller's promise.
+                    unsafe {
+                        let sums = sums::<V, B::Row, M>(&b.rows(start, exist), &left, k);
+                        for (i, sums) in V::column_sums(&sums).iter().enumerate().take(of_a) {
+                            let to = c.add((top + i) * n + first + start);
+                            for (key, sum) in sums.iter().enumerate().take(exist) {
+                                *to.add(key) += sum;
+                            }
                         }
                     }
                 }
@@ -168,8 +186,12 @@ impl Product {
                     let b = b.row(row);
                     let state = b.state(stretch);
                     let mut right = [V::splat(0.0); A];
-                    for (at, right) in right.iter_mut().enumerate() {
-                        *right = b.load(&state, column + at * V::LANES);
+                    for (at, right) in right.chunks_mut(2).enumerate() {
+                        let column = column + 2 * at * V::LANES;
+                        match right {
+                            [first, second] => [*first, *second] = b.load_two(&state, column),
+                            rest => rest.iter_mut().for_each(|right| *right = b.load(&state, column)),
+                        }
                     }
                     for (i, sums) in sums.iter_mut().enumerate() {
                         let left = V::splat(*a.add((top + i.min(exist - 1)) * k + first + row));
@@ -186,5 +208,39 @@ impl Product {
             }
         }
         A
+    }
+}
+
+/// Of four rows the products with `M` rows of `left`, each still a vector of sums; `k` lanes each.
+///
+/// # Safety
+/// As [`run`].
+#[inline(always)]
+unsafe fn sums<V: Simd, R: Row<V>, const M: usize>(
+    rows: &[R; 4],
+    left: &[*const f32; M],
+    k: usize,
+) -> [[V::Vector; TOGETHER]; 4] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[V::splat(0.0); TOGETHER]; 4];
+        let [r0, r1, r2, r3] = rows;
+        let width = r0.stretch(k);
+        for (stretch, from) in (0..k).step_by(width).enumerate() {
+            let states = [r0.state(stretch), r1.state(stretch), r2.state(stretch), r3.state(stretch)];
+            for at in (from..from + width).step_by(V::LANES) {
+                let mut x = [V::splat(0.0); M];
+                for (x, left) in x.iter_mut().zip(left) {
+                    *x = V::load(left.add(at));
+                }
+                for ((row, state), sums) in rows.iter().zip(&states).zip(&mut sums) {
+                    let right = row.load(state, at);
+                    for (sum, &x) in sums.iter_mut().zip(&x) {
+                        *sum = V::fma(x, right, *sum);
+                    }
+                }
+            }
+        }
+        sums
     }
 }

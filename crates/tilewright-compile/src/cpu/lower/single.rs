@@ -92,13 +92,13 @@ impl Lowering<'_> {
         let extent = |s: Shape, axis| s.extent(axis).unwrap_or(1) as u32;
         let (m, n, k) = (extent(c_shape, 0), extent(c_shape, 1), extent(a_shape, 1));
         self.stats.dots += 1;
+        let pairs = self.forms.are_paired(a, b);
+        let a = if pairs { self.lanes_of(Form::Pairs(a)) } else { self.plain(a) };
         let Some(Streamed { rows, transposed }) = self.forms.streamed(b) else {
-            let pairs = self.forms.are_paired(a, b);
             let b = self.lanes_of(self.forms.packed(b, pairs));
-            let (a, k) = if pairs { (self.lanes_of(Form::Pairs(a)), k.div_ceil(2)) } else { (self.plain(a), k) };
+            let k = if pairs { k.div_ceil(2) } else { k };
             return out.push(Step::Dot(Dot { a, b, c, m, n, k, accumulate, pairs }));
         };
-        let a = self.plain(a);
         let width = if *transposed { k } else { n };
         let b = match rows {
             RowsOf::Stored(inst) => Rows::Stored(self.stored(inst)),
@@ -107,7 +107,7 @@ impl Lowering<'_> {
         let scratch_lanes = u64::from(ROWS_AT_ONCE) * u64::from(width);
         let scratch = self.arena.take(scratch_lanes);
         self.arena.give(scratch, scratch_lanes);
-        out.push(Step::DotRows(DotRows { a, b, transposed: *transposed, c, m, n, k, accumulate, scratch }));
+        out.push(Step::DotRows(DotRows { a, b, transposed: *transposed, c, m, n, k, accumulate, pairs, scratch }));
     }
 
     fn codes(&self, codes: &CodesOf) -> Codes {
