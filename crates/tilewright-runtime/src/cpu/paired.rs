@@ -63,7 +63,10 @@ macro_rules! floats {
         }
     };
 }
-floats!(Bf16Row, |row, column| P::load(row.0.add(column).cast()));
+floats!(Bf16Row, |row, column| {
+    P::prefetch(row.from.wrapping_add(column).cast::<u8>().wrapping_offset(row.ahead));
+    P::load(row.from.add(column).cast())
+});
 floats!(F16Row, |row, column| rounded::<V, P, _>(row, &(), column));
 floats!(F32Row, |row, column| rounded::<V, P, _>(row, &(), column));
 

@@ -32,11 +32,14 @@ pub(super) trait Row<V: Simd>: Copy {
     }
 }
 
-/// A row of floats as they are stored.
+/// A row of floats as they are stored. What lies `ahead` of a vector that is read, in bytes, is asked for.
 macro_rules! floats {
     ($name:ident, $bits:ty, $load:ident) => {
         #[derive(Clone, Copy)]
-        pub(super) struct $name(pub *const $bits);
+        pub(super) struct $name {
+            pub from: *const $bits,
+            pub ahead: isize,
+        }
 
         impl<V: Simd> Row<V> for $name {
             type State = ();
@@ -51,8 +54,9 @@ macro_rules! floats {
 
             #[inline(always)]
             unsafe fn load(&self, _: &(), column: usize) -> V::Vector {
+                V::prefetch(self.from.wrapping_add(column).cast::<u8>().wrapping_offset(self.ahead));
                 // SAFETY: the caller's promise.
-                unsafe { V::$load(self.0.add(column)) }
+                unsafe { V::$load(self.from.add(column)) }
             }
         }
     };

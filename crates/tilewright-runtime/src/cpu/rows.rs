@@ -34,7 +34,7 @@ pub(super) trait Block<V: Simd> {
     /// Four from one on, of which some exist, one at least; the others repeat the last of these.
     fn rows(&self, at: usize, exist: usize) -> [Self::Row; 4];
 
-    /// Says that the rows as far ahead of these as is useful will be read soon.
+    /// Says that the rows as far ahead of these as is useful will be read soon, where reading these does not.
     fn prefetch(&self, rows: Range<usize>);
 }
 
@@ -106,19 +106,19 @@ macro_rules! floats {
 
             #[inline(always)]
             fn row(&self, at: usize) -> $row {
-                $row(self.0.row(at).cast())
+                $row { from: self.0.row(at).cast(), ahead: self.0.ahead }
             }
 
             #[inline(always)]
             fn rows(&self, at: usize, exist: usize) -> [$row; 4] {
                 let [a, b, c, d] = self.0.rows(at, exist);
-                [$row(a.cast()), $row(b.cast()), $row(c.cast()), $row(d.cast())]
+                let row = |from: *const u8| $row { from: from.cast(), ahead: self.0.ahead };
+                [row(a), row(b), row(c), row(d)]
             }
 
+            /// Nothing: each vector asks for another one.
             #[inline(always)]
-            fn prefetch(&self, rows: Range<usize>) {
-                self.0.prefetch::<V>(rows);
-            }
+            fn prefetch(&self, _: Range<usize>) {}
         }
     };
 }
@@ -351,9 +351,11 @@ impl<'p> Rows<'p> {
                     match run.map(|run| run.row(row)) {
                         None => std::ptr::write_bytes(to, 0, width),
                         Some(from) if self.are_whole(Elem::Bf16, width) => {
-                            write::<V, _>(Bf16Row(from.cast()), width, to)
+                            write::<V, _>(Bf16Row { from: from.cast(), ahead: 0 }, width, to)
                         }
-                        Some(from) if self.are_whole(Elem::F16, width) => write::<V, _>(F16Row(from.cast()), width, to),
+                        Some(from) if self.are_whole(Elem::F16, width) => {
+                            write::<V, _>(F16Row { from: from.cast(), ahead: 0 }, width, to)
+                        }
                         Some(from) => self.scattered(from, width, to),
                     }
                 }
