@@ -244,3 +244,6 @@ unsafe fn sums<V: Simd, R: Row<V>, const M: usize>(
         sums
     }
 }
+
+#[cfg(test)]
+mod tests;

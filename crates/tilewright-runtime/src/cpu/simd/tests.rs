@@ -37,6 +37,12 @@ fn check<V: Simd>(compared: &mut usize) {
         let sum = |by: f32| floats[..V::LANES].iter().map(|x| x * by).sum::<f32>();
         let four = [1.0, 2.0, 4.0, 8.0].map(|by| V::fma(x, V::splat(by), V::splat(0.0)));
         assert_eq!(V::sums(four), [1.0, 2.0, 4.0, 8.0].map(sum));
+        let rows: [[f32; 4]; 4] = std::array::from_fn(|row| std::array::from_fn(|col| (1 << (4 * row + col)) as f32));
+        let vectors = rows.map(|row| row.map(|by| V::fma(x, V::splat(by), V::splat(0.0))));
+        let wanted: [[f32; 4]; 4] = std::array::from_fn(|col| std::array::from_fn(|row| sum(rows[row][col])));
+        assert_eq!(V::column_sums(&vectors), wanted);
+        let third = half::bf16::from_f32(-1.0 / 3.0);
+        same(V::splat_bf16(&third.to_bits()), [third.to_f32(); WIDEST], "a bf16 number in every lane");
         let four = [1.0, -2.0, 4.0, -8.0].map(|by| V::fma(x, V::splat(by), V::splat(0.0)));
         let largest = |by: f32| floats[..V::LANES].iter().map(|x| x * by).fold(f32::NEG_INFINITY, f32::max);
         assert_eq!(V::largest(four), [1.0, -2.0, 4.0, -8.0].map(largest));
