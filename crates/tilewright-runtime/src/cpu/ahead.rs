@@ -41,6 +41,19 @@ impl<'p> Ahead<'p> {
         Ahead { place, distance: place.step().map(|step| step.wrapping_mul(rows as isize)), rows, skip, bytes }
     }
 
+    /// Asks for what lies ahead of a line of a row, where that is known without asking for the row.
+    #[inline(always)]
+    pub fn prefetch_line<V: Simd>(&self, line: *const u8) {
+        if let Some(distance) = self.distance {
+            V::prefetch(line.wrapping_offset(distance));
+        }
+    }
+
+    /// Whether all rows lie at equal distances: each line is enough to know the one ahead.
+    pub fn is_even(&self) -> bool {
+        self.distance.is_some()
+    }
+
     /// Asks for the rows that lie ahead of these, the first of which is number `first`.
     ///
     /// # Safety

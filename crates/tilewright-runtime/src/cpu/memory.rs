@@ -360,6 +360,15 @@ pub(super) trait Stored: Copy {
     unsafe fn lanes<V: Simd>(x: [Self; 8]) -> [u32; 8] {
         x.map(Self::lane)
     }
+    /// As many elements as a vector has lanes.
+    ///
+    /// # Safety
+    /// The instruction set of `V`, and as many elements.
+    #[inline(always)]
+    unsafe fn vector<V: Simd>(from: *const Self) -> V::Vector {
+        // SAFETY: the caller's promise.
+        unsafe { V::made(|lane| f32::from_bits(from.add(lane).read().lane())) }
+    }
     fn bits(lane: u32) -> Self::Bits;
     /// Writes one element. Programs of a grid may store to the same element: which of them wins is unspecified, but it is
     /// one of them, so the write is atomic.
@@ -370,7 +379,7 @@ pub(super) trait Stored: Copy {
 }
 
 macro_rules! stored {
-    ($name:ident, $bits:ident, $atomic:ident, |$from:ident| $lane:expr, |$to:ident| $store:expr $(, eight $eight:ident)?) => {
+    ($name:ident, $bits:ident, $atomic:ident, |$from:ident| $lane:expr, |$to:ident| $store:expr $(, eight $eight:ident)? $(, vector $vector:ident)?) => {
         #[derive(Clone, Copy)]
         #[repr(transparent)]
         pub(super) struct $name($bits);
@@ -389,6 +398,13 @@ macro_rules! stored {
                     unsafe { V::$eight(x.map(|x| x.0)) }
                 }
             )?
+            $(
+                #[inline(always)]
+                unsafe fn vector<V: Simd>(from: *const Self) -> V::Vector {
+                    // SAFETY: the caller's promise.
+                    unsafe { V::$vector(from.cast()) }
+                }
+            )?
             #[inline(always)]
             fn bits($to: u32) -> $bits {
                 $store
@@ -402,17 +418,18 @@ macro_rules! stored {
     };
 }
 
-stored!(Word, u32, AtomicU32, |x| x, |lane| lane);
+stored!(Word, u32, AtomicU32, |x| x, |lane| lane, vector load);
 stored!(Bf16Bits, u16, AtomicU16, |x| u32::from(x) << 16, |lane| {
     (math::round_bf16(f32::from_bits(lane)).to_bits() >> 16) as u16
-});
+}, vector load_bf16);
 stored!(
     F16Bits,
     u16,
     AtomicU16,
     |x| simd::widened_half(x),
     |lane| f16::from_f32(f32::from_bits(lane)).to_bits(),
-    eight widened
+    eight widened,
+    vector load_f16
 );
 stored!(SignedByte, u8, AtomicU8, |x| x as i8 as i32 as u32, |lane| lane as u8);
 stored!(Byte, u8, AtomicU8, |x| u32::from(x), |lane| lane as u8);

@@ -43,13 +43,14 @@ pub(super) unsafe fn pack_rows<V: Simd>(source: &Place<'_>, dst: *mut f32, k: u3
     }
 }
 
-/// Packs a `[k, n]` matrix that is stored as `[n, k]`, in squares of eight.
+/// Packs a `[k, n]` matrix that is stored as `[n, k]`, in squares of sixteen where vectors are as wide, or of eight.
 ///
 /// # Safety
 /// As [`pack_rows`], with n rows of k columns.
 #[inline(always)]
 pub(super) unsafe fn pack_transposed<V: Simd>(source: &Place<'_>, dst: *mut f32, k: u32, n: u32, panel: u32) {
     const SQUARE: usize = 8;
+    const WIDE: usize = 16;
     let (k, n, panel) = (k as usize, n as usize, panel as usize);
     debug_assert!(k == 0 || source.rows() == n);
     // SAFETY: the caller's promise; only rows and columns inside the bounds are read.
@@ -61,7 +62,31 @@ pub(super) unsafe fn pack_transposed<V: Simd>(source: &Place<'_>, dst: *mut f32,
         let Columns { first, last, stride, skip } = source.columns();
         with_stored!(source.elem(), S => {
             let to = |row: usize, col: usize| dst.add((row / panel * k + col) * panel + row % panel).cast::<u32>();
-            for row in (0..n).step_by(SQUARE) {
+            let mut top = 0;
+            if V::LANES == WIDE && stride == 1 && panel.is_multiple_of(WIDE) && (last - first).is_multiple_of(WIDE) {
+                while top + WIDE <= n {
+                    let rows: [*mut u8; WIDE] = source.some_rows(top);
+                    if rows.iter().any(|row| row.is_null()) {
+                        break;
+                    }
+                    if !ahead.is_even() {
+                        ahead.prefetch::<V, WIDE>(top, &rows);
+                    }
+                    for col in (first..last).step_by(WIDE) {
+                        let mut x = [V::splat(0.0); WIDE];
+                        for (x, row) in x.iter_mut().zip(rows) {
+                            let from = row.wrapping_offset(skip).cast::<S>().cast_const().add(col - first);
+                            ahead.prefetch_line::<V>(from.cast());
+                            *x = S::vector::<V>(from);
+                        }
+                        for (c, lanes) in V::transposed_vectors(&x).into_iter().enumerate() {
+                            V::store(to(top, col + c).cast(), lanes);
+                        }
+                    }
+                    top += WIDE;
+                }
+            }
+            for row in (top..n).step_by(SQUARE) {
                 let rows: [*mut u8; SQUARE] = source.some_rows(row);
                 ahead.prefetch::<V, SQUARE>(row, &rows);
                 let starts = rows.map(|from| from.wrapping_offset(skip).cast::<S>().cast_const());

@@ -148,13 +148,14 @@ unsafe fn zip<T: Copy>(first: *const T, second: *const T, to: *mut u32, count: u
     }
 }
 
-/// Packs a `[k, n]` matrix that is stored as `[n, k]`, in squares of eight pairs: a pair is one word of a row.
+/// Packs a `[k, n]` matrix that is stored as `[n, k]`, in squares of sixteen pairs, or of eight: a pair is one word of a row.
 ///
 /// # Safety
 /// As [`pack_rows`], with n rows of k columns.
 #[inline(always)]
 pub(super) unsafe fn pack_transposed<V: Simd>(source: &Place<'_>, to: Panels) {
     const SQUARE: usize = 8;
+    const WIDE: usize = 16;
     let ahead = Ahead::of(source);
     let Columns { first, last, stride, skip } = source.columns();
     let whole =
@@ -164,7 +165,31 @@ pub(super) unsafe fn pack_transposed<V: Simd>(source: &Place<'_>, to: Panels) {
         if !(source.is_inside() && to.k.is_multiple_of(2) && to.n.is_multiple_of(to.panel)) {
             to.clear();
         }
-        for column in (0..to.n).step_by(SQUARE) {
+        let mut left = 0;
+        if V::LANES == WIDE && whole && to.k.is_multiple_of(2 * WIDE) && to.panel.is_multiple_of(WIDE) {
+            while left + WIDE <= to.n {
+                let rows: [*mut u8; WIDE] = source.some_rows(left);
+                if rows.iter().any(|row| row.is_null()) {
+                    break;
+                }
+                if !ahead.is_even() {
+                    ahead.prefetch::<V, WIDE>(left, &rows);
+                }
+                for k in (0..to.k).step_by(2 * WIDE) {
+                    let mut x = [V::splat(0.0); WIDE];
+                    for (x, row) in x.iter_mut().zip(rows) {
+                        let from = row.wrapping_offset(skip).cast::<u16>().cast_const().add(k);
+                        ahead.prefetch_line::<V>(from.cast());
+                        *x = V::load(from.cast());
+                    }
+                    for (pair, lanes) in V::transposed_vectors(&x).into_iter().enumerate() {
+                        V::store(to.lane(k + 2 * pair, left).cast(), lanes);
+                    }
+                }
+                left += WIDE;
+            }
+        }
+        for column in (left..to.n).step_by(SQUARE) {
             let rows: [*mut u8; SQUARE] = source.some_rows(column);
             ahead.prefetch::<V, SQUARE>(column, &rows);
             let rows = rows.map(|row| if row.is_null() { row } else { row.wrapping_offset(skip) });

@@ -177,6 +177,19 @@ pub(super) trait Simd {
         std::array::from_fn(|row| std::array::from_fn(|col| x[col][row]))
     }
 
+    /// The same of a square of vectors of sixteen lanes, which this is asked for by those alone.
+    #[inline(always)]
+    unsafe fn transposed_vectors(x: &[Self::Vector; 16]) -> [Self::Vector; 16] {
+        let mut lanes = [[0.0f32; WIDEST]; 16];
+        let mut out = *x;
+        // SAFETY: the caller has the instruction set; a vector has at most as many lanes.
+        unsafe {
+            x.iter().zip(&mut lanes).for_each(|(x, lanes)| Self::store(lanes.as_mut_ptr(), *x));
+            out.iter_mut().enumerate().for_each(|(lane, out)| *out = Self::made(|row| lanes[row][lane]));
+        }
+        out
+    }
+
     /// Eight f16 to f32, exactly; NaN stays NaN.
     #[inline(always)]
     unsafe fn widened(x: [u16; 8]) -> [u32; 8] {
@@ -439,6 +452,7 @@ simd!(Avx512, x86_64, __m512, table __m512, lanes 16, across 2, rows 14, widens 
     };
     fn round_f16(x: Vector) -> Vector = _mm512_cvtph_ps(_mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x));
     fn transposed(x: [[u32; 8]; 8]) -> [[u32; 8]; 8] = transposed_avx(x);
+    fn transposed_vectors(x: &[Vector; 16]) -> [Vector; 16] = transposed_avx512(x);
     fn widened(x: [u16; 8]) -> [u32; 8] = widened_f16c(x);
 );
 // The same registers as pairs of bf16 numbers: a product multiplies both of a lane.
@@ -650,6 +664,49 @@ unsafe fn transposed_avx(x: [[u32; 8]; 8]) -> [[u32; 8]; 8] {
             high(t2, u2),
             high(t3, u3),
         ])
+    }
+}
+
+/// Lanes of four rows change places inside of each quarter, then quarters do.
+///
+/// # Safety
+/// AVX-512.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn transposed_avx512(x: &[std::arch::x86_64::__m512; 16]) -> [std::arch::x86_64::__m512; 16] {
+    use std::arch::x86_64::*;
+    /// Of four rows the columns `4 * quarter + 0`, then those `+ 1`, …
+    #[inline(always)]
+    unsafe fn quarters(x: &[__m512; 16], first: usize) -> [__m512; 4] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let [a, b, c, d] = [x[first], x[first + 1], x[first + 2], x[first + 3]];
+            let (low, high) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+            let (ab, ab_high) = (_mm512_castps_pd(low), _mm512_castps_pd(high));
+            let (low, high) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+            let (cd, cd_high) = (_mm512_castps_pd(low), _mm512_castps_pd(high));
+            [
+                _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)),
+                _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)),
+                _mm512_castpd_ps(_mm512_unpacklo_pd(ab_high, cd_high)),
+                _mm512_castpd_ps(_mm512_unpackhi_pd(ab_high, cd_high)),
+            ]
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        let q = [quarters(x, 0), quarters(x, 4), quarters(x, 8), quarters(x, 12)];
+        let mut out = *x;
+        for column in 0..4 {
+            let [a, b, c, d] = [q[0][column], q[1][column], q[2][column], q[3][column]];
+            let (even, odd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+            let (even_low, odd_low) = (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xdd>(c, d));
+            out[column] = _mm512_shuffle_f32x4::<0x88>(even, even_low);
+            out[4 + column] = _mm512_shuffle_f32x4::<0x88>(odd, odd_low);
+            out[8 + column] = _mm512_shuffle_f32x4::<0xdd>(even, even_low);
+            out[12 + column] = _mm512_shuffle_f32x4::<0xdd>(odd, odd_low);
+        }
+        out
     }
 }
 

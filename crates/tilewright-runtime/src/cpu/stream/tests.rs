@@ -170,7 +170,9 @@ fn products_of_few_rows_are_sums_wherever_the_rows_begin_and_end() {
         for kind in [Kind::F32, Kind::Bf16, Kind::Codes(8), Kind::Codes(4)] {
             for in_pairs in [false, true].into_iter().filter(|&in_pairs| !in_pairs || (pairs && kind != Kind::F32)) {
                 for transposed in [false, true] {
-                    for (m, place) in [(1, (4, 20)), (4, (0, 29)), (3, (-3, 33)), (8, (3, 1)), (4, (6, 17)), (2, (26, 5))] {
+                    for (m, place) in
+                        [(1, (4, 20)), (4, (0, 29)), (3, (-3, 33)), (8, (3, 1)), (4, (6, 17)), (2, (26, 5))]
+                    {
                         check(isa, kind, in_pairs, transposed, m, place);
                     }
                 }
