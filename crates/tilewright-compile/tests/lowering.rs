@@ -147,6 +147,24 @@ const CODES: &str = "kernel codes(q: view<bf16, 2>, w: view<u32, 2>, scales: vie
 }";
 
 #[test]
+fn few_rows_multiply_pairs_where_whole_vectors_of_them_are_read_alike() {
+    let in_pairs = |lanes: u32, rows: &str| {
+        let program = lowered_for(&CODES.replace("ROWS", rows), Target { lanes, pairs: true, ..TARGET });
+        let dots: Vec<bool> = steps(&program)
+            .into_iter()
+            .filter_map(|s| match s {
+                Step::DotRows(dot) => Some(dot.pairs),
+                _ => None,
+            })
+            .collect();
+        (dots, count(&program, |s| matches!(s, Step::Pair { .. })))
+    };
+    assert_eq!(in_pairs(16, "4"), (vec![true], 1), "a group of 32 is one vector of pairs");
+    // Vectors of two groups would have two scales.
+    assert_eq!(in_pairs(32, "4"), (vec![false], 0));
+}
+
+#[test]
 fn codes_are_decoded_in_one_step_or_where_they_are_multiplied() {
     let is_codes = |rows: &Rows| matches!(rows, Rows::Codes(c) if (c.bits, c.group, c.rounds) == (4, 32, Elem::Bf16));
     let few = lowered_for(&CODES.replace("ROWS", "4"), Target { lanes: 8, ..TARGET });

@@ -39,8 +39,8 @@ impl RowState {
     }
 
     /// Adds keys with these scores `[rows, keys]`, in log2 units once they are multiplied by `factor`, which is above zero, and
-    /// values `[keys, value_dim]`. A score of `-inf` adds nothing. The weights stay f32: rounding them would cost an operation
-    /// a score, and accuracy.
+    /// values `[keys, value_dim]`. A score of `-inf` adds nothing. The weights are f32: only where products of 16-bit
+    /// numbers are faster are they rounded, by a pass.
     pub fn step<E: Float>(&mut self, scores: Tile<f32>, factor: Option<Scalar<f32>>, values: Tile<E>) {
         let scaled = |tile: Tile<f32>| match factor {
             Some(factor) => tile * factor,

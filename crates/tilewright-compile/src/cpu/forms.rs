@@ -160,8 +160,8 @@ impl Forms {
             if let (Op::Matmul(Matmul::Dot), &[a, b]) = (&inst.op, &inst.operands[..]) {
                 let streamed = forms.stream(kernel, &makers[region], inst, target);
                 let pairs = target.pairs && [a, b].iter().all(|&v| kernel.ty(v).elem() == Elem::Bf16);
-                // Rows that are read where they lie are paired there, whole vectors at a time.
-                let whole = streamed.is_none_or(|width| width.is_multiple_of(2 * target.lanes as usize));
+                // Rows that are read where they lie are paired there, whole vectors of what is read alike at a time.
+                let whole = streamed.is_none_or(|alike| alike.is_multiple_of(2 * target.lanes as usize));
                 let pairs = pairs && whole;
                 let from = if pairs { forms.pair(kernel, &makers[region], a, b) } else { forms.root(a) };
                 forms.plain.insert(from);
@@ -255,8 +255,8 @@ impl Forms {
         root
     }
 
-    /// Has the right operand of a product read where it lies, if it can be and packing it would cost more, and says how wide its
-    /// rows are; else finds its codes, if it stands as codes.
+    /// Has the right operand of a product read where it lies, if it can be and packing it would cost more, and says how many
+    /// neighbours in a row are read alike: a group of codes, or all; else finds its codes, if it stands as codes.
     fn stream(&mut self, kernel: &Kernel, makers: &Makers<'_>, dot: &Inst, target: Target) -> Option<usize> {
         let (a, b) = (dot.operands[0], dot.operands[1]);
         let (matrix, transposed) = match self.transposes.get(&b) {
@@ -283,7 +283,7 @@ impl Forms {
             Some(rows) => {
                 self.absorbed.insert(root);
                 self.streamed.insert(b, Streamed { rows, transposed });
-                Some(width)
+                Some(codes.map_or(width, |codes| codes.group as usize))
             }
             None => {
                 self.codes.extend(codes.map(|codes| (root, codes)));

@@ -24,7 +24,7 @@ pub(super) fn run(kernel: &mut Kernel) {
     narrow_where(kernel, |_| true);
 }
 
-/// Of bf16 values alone, which a CPU multiplies in pairs.
+/// Of bf16 values alone, which a CPU multiplies in pairs, unless it reads them where they lie and they are no whole vectors.
 pub(super) fn run_pairs(kernel: &mut Kernel) {
     narrow_where(kernel, |to| to == Elem::Bf16);
 }

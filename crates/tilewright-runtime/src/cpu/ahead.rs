@@ -21,6 +21,12 @@ pub(super) fn prefetch<V: Simd>(row: *const u8, bytes: usize) {
     }
 }
 
+/// Whether reading a vector of such elements asks for the one ahead of it. Of smaller ones too many lie in a line: there whole rows
+/// are asked for.
+pub(super) const fn by_vectors<V: Simd, T>() -> bool {
+    V::LANES * size_of::<T>() >= LINE / 2
+}
+
 /// What to ask for while the rows of a place are read in order.
 pub(super) struct Ahead<'p> {
     place: &'p Place<'p>,

@@ -8,7 +8,7 @@
 //! - `memory`: views, loads, stores
 //! - `pack`: matrices into panels for the product
 //! - `pairs`: bf16 numbers in pairs, for processors that multiply them so
-//! - `paired`: rows of numbers or codes that are read in pairs
+//! - `paired_rows`: rows of numbers or codes that are read in pairs
 //! - `unpack`: words into codes
 //! - `simd`: vectors of each instruction set
 //! - `peaks`: measured ceilings of memory and of bf16 products
@@ -22,7 +22,7 @@ mod masked;
 mod math;
 mod memory;
 mod pack;
-mod paired;
+mod paired_rows;
 mod pairs;
 mod peaks;
 mod row;

@@ -149,6 +149,67 @@ mod tests {
     }
 
     #[test]
+    fn every_instruction_set_packs_the_transpose_of_what_it_packs() {
+        const PANEL: usize = 32;
+        let bits: Vec<u32> = (0..50 * 64).map(|i| ((i % 251) as f32 - 90.5).to_bits()).collect();
+        let halves: Vec<u16> = (0..50 * 64).map(|i| half::f16::from_f32((i % 251) as f32 - 90.5).to_bits()).collect();
+        let shorts: Vec<u16> = bits.iter().map(|bits| (bits >> 16) as u16).collect();
+        let mut compared = 0;
+        for isa in crate::cpu::isa::Isa::available() {
+            let kernels = isa.kernels();
+            for (elem, base) in [
+                (Elem::F32, bits.as_ptr().cast::<u8>()),
+                (Elem::F16, halves.as_ptr().cast()),
+                (Elem::Bf16, shorts.as_ptr().cast()),
+                (Elem::I32, bits.as_ptr().cast()),
+            ] {
+                let (len, stride) = ([50, 64, 0, 0], [64, 1, 0, 0]);
+                let view =
+                    View { base: base.cast_mut(), elem, rank: 2, len, last: [47, 64, 0, 0], stride, ..View::EMPTY };
+                // Squares of sixteen and others, and rows and columns outside the bounds.
+                for (origin, rows, columns) in
+                    [(0, 40, 64), (3, 33, 48), (-2, 20, 16), (20, 30, 64), (5, 16, 24), (1, 7, 5)]
+                {
+                    let place = Place::new(&view, &[origin, 0], &[rows, columns], None);
+                    let [rows, columns] = [rows, columns].map(|x| x as usize);
+                    let mut plain = vec![f32::NAN; rows * columns.next_multiple_of(PANEL)];
+                    let mut turned = vec![f32::NAN; columns * rows.next_multiple_of(PANEL)];
+                    // SAFETY: the processor has the instruction set, and there is room for the panels.
+                    unsafe {
+                        (kernels.pack_rows)(&place, plain.as_mut_ptr(), rows as u32, columns as u32, PANEL as u32);
+                        (kernels.pack_transposed)(
+                            &place,
+                            turned.as_mut_ptr(),
+                            columns as u32,
+                            rows as u32,
+                            PANEL as u32,
+                        );
+                    }
+                    for row in 0..rows {
+                        for col in 0..columns {
+                            let number = plain[(col / PANEL * rows + row) * PANEL + col % PANEL].to_bits();
+                            let got = turned[(row / PANEL * columns + col) * PANEL + row % PANEL].to_bits();
+                            assert_eq!(got, number, "{} {elem:?} {rows}x{columns}: {row}, {col}", isa.name());
+                            let slot = origin + row as i32;
+                            let lane = bits[(slot.clamp(0, 49) as usize * 64) + col];
+                            let wanted = if !(0..47).contains(&slot) {
+                                0
+                            } else if elem == Elem::Bf16 {
+                                lane & 0xffff_0000
+                            } else {
+                                lane
+                            };
+                            assert_eq!(number, wanted, "{} {elem:?} {rows}x{columns}: {row}, {col}", isa.name());
+                            compared += 1;
+                        }
+                    }
+                }
+            }
+        }
+        assert!(compared > 10_000, "{compared}");
+    }
+
+    #[test]
     fn packing_pages_takes_rows_at_indices_and_leaves_zeros_outside_the_bounds() {
         let data: Vec<f32> = (0..3 * 5 * 10).map(|x| x as f32 + 1.0).collect();
         let view = View {

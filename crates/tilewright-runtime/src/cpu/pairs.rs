@@ -262,6 +262,14 @@ mod tests {
                     true => pack_transposed::<Portable>(&place, to),
                 }
             }
+            let best = crate::cpu::isa::Isa::available()[0];
+            if let Some(kernels) = best.kernels().pairs.filter(|_| best.target().pairs) {
+                let mut others = vec![0xcdcd_cdcd_u32; lanes.len()];
+                let to = Panels { dst: others.as_mut_ptr(), ..to };
+                // SAFETY: as above; the processor has the instruction set.
+                unsafe { (if transposed { kernels.pack_transposed } else { kernels.pack_rows })(&place, to) };
+                assert_eq!(others, lanes, "{extents:?} transposed {transposed}, by vectors");
+            }
             for (at, lane) in lanes.iter().enumerate() {
                 let (panel, pair, column) = (at / PANEL / pairs, at / PANEL % pairs, at % PANEL);
                 for half in 0..2 {
@@ -277,7 +285,7 @@ mod tests {
 
     #[test]
     fn matrices_of_any_size_are_packed_in_pairs_and_zeros_past_their_ends() {
-        for (rows, columns) in [(1usize, 1usize), (2, 16), (7, 33), (8, 32), (16, 48), (33, 31), (40, 64)] {
+        for (rows, columns) in [(1usize, 1usize), (2, 16), (7, 33), (8, 32), (16, 48), (33, 31), (40, 64), (35, 96)] {
             let data: Vec<bf16> = (0..rows * columns).map(|i| bf16::from_f32((i % 251) as f32 - 90.0)).collect();
             let len = [rows as i32, columns as i32, 0, 0];
             let stride = [columns as isize, 1, 0, 0];

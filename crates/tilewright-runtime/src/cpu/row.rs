@@ -1,5 +1,6 @@
 //! One row of numbers that is read vector by vector: stored floats, or codes decoded in registers.
 
+use super::ahead;
 use super::math;
 use super::memory::{Bf16Bits, F16Bits, Stored, Word};
 use super::simd::Simd;
@@ -32,7 +33,7 @@ pub(super) trait Row<V: Simd>: Copy {
     }
 }
 
-/// A row of floats as they are stored. What lies `ahead` of a vector that is read, in bytes, is asked for.
+/// A row of floats as they are stored. What lies `ahead` of a vector that is read, in bytes, is asked for, if vectors are wide.
 macro_rules! floats {
     ($name:ident, $bits:ty, $load:ident) => {
         #[derive(Clone, Copy)]
@@ -54,7 +55,9 @@ macro_rules! floats {
 
             #[inline(always)]
             unsafe fn load(&self, _: &(), column: usize) -> V::Vector {
-                V::prefetch(self.from.wrapping_add(column).cast::<u8>().wrapping_offset(self.ahead));
+                if ahead::by_vectors::<V, $bits>() {
+                    V::prefetch(self.from.wrapping_add(column).cast::<u8>().wrapping_offset(self.ahead));
+                }
                 // SAFETY: the caller's promise.
                 unsafe { V::$load(self.from.add(column)) }
             }

@@ -3,7 +3,7 @@
 
 use super::ahead;
 use super::memory::{Columns, Place, Stored, with_stored};
-use super::paired::PairedRow;
+use super::paired_rows::PairedRow;
 use super::row::{Bf16Row, BytesRow, CodesRow, F16Row, F32Row, NibblesRow, Round, Row, ToBf16, ToF16, ToF32};
 use super::simd::Simd;
 use super::stream::TOGETHER;
@@ -98,7 +98,7 @@ impl Run {
 
 /// Rows of the kind that `Self::Row` is.
 macro_rules! floats {
-    ($name:ident, $row:ident) => {
+    ($name:ident, $row:ident, $bits:ty) => {
         struct $name(Run);
 
         impl<V: Simd> Block<V> for $name {
@@ -116,15 +116,18 @@ macro_rules! floats {
                 [row(a), row(b), row(c), row(d)]
             }
 
-            /// Nothing: each vector asks for another one.
             #[inline(always)]
-            fn prefetch(&self, _: Range<usize>) {}
+            fn prefetch(&self, rows: Range<usize>) {
+                if !ahead::by_vectors::<V, $bits>() {
+                    self.0.prefetch::<V>(rows);
+                }
+            }
         }
     };
 }
-floats!(F32Rows, F32Row);
-floats!(F16Rows, F16Row);
-floats!(Bf16Rows, Bf16Row);
+floats!(F32Rows, F32Row, f32);
+floats!(F16Rows, F16Row, u16);
+floats!(Bf16Rows, Bf16Row, u16);
 
 /// Rows of codes.
 #[derive(Clone, Copy)]
@@ -187,7 +190,7 @@ codes!(NibblesRows, NibblesRow);
 #[derive(Clone, Copy)]
 pub(super) struct Wanted {
     pub rows: usize,
-    /// How many are visited at least, those past the last one as zeros: 1 or 2.
+    /// Rows are visited in multiples of this, 1 or 2; past the last one comes a row of zeros.
     pub together: usize,
     /// Numbers in a row.
     pub width: usize,
@@ -197,35 +200,40 @@ pub(super) struct Wanted {
     pub scratch: *mut f32,
 }
 
+/// What copies of rows are made from. No closure: those are compiled without the instruction set unless they happen to be inlined.
+trait Source<V: Simd> {
+    /// The numbers of some rows, of all that are wanted.
+    ///
+    /// # Safety
+    /// As [`Reader::visit`], with room for them.
+    unsafe fn copy(&self, some: Range<usize>, wanted: &Wanted, to: *mut f32);
+}
+
 impl Wanted {
-    /// How many rows of a run of `count` are visited where they lie, from `first` on: none where others belong to them.
+    /// How many of a run of `count` rows are visited where they lie: whole groups of those that are visited together.
     #[inline(always)]
     fn in_place(&self, count: usize) -> usize {
         count / self.together * self.together
     }
 
-    /// Has rows visited that `copy` writes to the scratch rows, a few at a time. It is called with the numbers of rows.
+    /// Has copies of rows visited, a few at a time.
     ///
     /// # Safety
-    /// As [`Reader::visit`], for what the visitor does.
+    /// As [`Reader::visit`].
     #[inline(always)]
-    unsafe fn copied<V: Simd>(
-        &self,
-        first: usize,
-        count: usize,
-        visitor: &impl Visitor<V>,
-        mut copy: impl FnMut(Range<usize>, *mut f32),
-    ) {
+    unsafe fn copied<V: Simd>(&self, some: Range<usize>, source: &impl Source<V>, visitor: &impl Visitor<V>) {
         let Wanted { together, width, scratch, .. } = *self;
-        for from in (first..first + count).step_by(AT_ONCE) {
-            let count = AT_ONCE.min(first + count - from);
+        let mut first = some.start;
+        while first < some.end {
+            let count = AT_ONCE.min(some.end - first);
             let visited = count.next_multiple_of(together);
-            copy(from..from + count, scratch);
-            // SAFETY: the caller's promise; these rows were written, or are now.
+            // SAFETY: the caller's promise; there is room for so many rows, all of which are written.
             unsafe {
+                source.copy(first..first + count, self, scratch);
                 std::ptr::write_bytes(scratch.add(count * width), 0, (visited - count) * width);
-                visitor.visit(from, visited, &F32Rows(Run::copied(scratch, width)));
+                visitor.visit(first, visited, &F32Rows(Run::copied(scratch, width)));
             }
+            first += count;
         }
     }
 }
@@ -313,53 +321,18 @@ impl<'p> Rows<'p> {
             // SAFETY: the caller's promise.
             unsafe {
                 let (count, run) = self.run(first, rows);
-                let in_place = wanted.in_place(count);
-                let copied = |count: usize| {
-                    wanted.copied(first, count, visitor, |some, to| self.copy::<V>(some, rows, width, to));
-                };
-                match run {
-                    _ if in_place == 0 => copied(together.min(rows - first)),
-                    Some(run) if self.are_whole(Elem::F32, width) => visitor.visit(first, in_place, &F32Rows(run)),
+                let count = wanted.in_place(count);
+                match run.filter(|_| count > 0) {
+                    Some(run) if self.are_whole(Elem::F32, width) => visitor.visit(first, count, &F32Rows(run)),
                     Some(run) if V::WIDENS && self.are_whole(Elem::Bf16, width) => {
-                        visitor.visit(first, in_place, &Bf16Rows(run));
+                        visitor.visit(first, count, &Bf16Rows(run));
                     }
                     Some(run) if V::WIDENS && self.are_whole(Elem::F16, width) => {
-                        visitor.visit(first, in_place, &F16Rows(run));
+                        visitor.visit(first, count, &F16Rows(run));
                     }
-                    _ => copied(in_place),
+                    _ => wanted.copied(first..rows.min(first + count.max(together)), self, visitor),
                 }
-                first += in_place.max(together);
-            }
-        }
-    }
-
-    /// The numbers of some rows, of `rows`, to `to`.
-    ///
-    /// # Safety
-    /// As [`Reader::visit`], with room for them.
-    #[inline(always)]
-    unsafe fn copy<V: Simd>(&self, some: Range<usize>, rows: usize, width: usize, to: *mut f32) {
-        let mut first = some.start;
-        while first < some.end {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let (count, run) = self.run(first, rows);
-                let count = count.min(some.end - first);
-                let to = to.add((first - some.start) * width);
-                for row in 0..count {
-                    let to = to.add(row * width);
-                    match run.map(|run| run.row(row)) {
-                        None => std::ptr::write_bytes(to, 0, width),
-                        Some(from) if self.are_whole(Elem::Bf16, width) => {
-                            write::<V, _>(Bf16Row { from: from.cast(), ahead: 0 }, width, to)
-                        }
-                        Some(from) if self.are_whole(Elem::F16, width) => {
-                            write::<V, _>(F16Row { from: from.cast(), ahead: 0 }, width, to)
-                        }
-                        Some(from) => self.scattered(from, width, to),
-                    }
-                }
-                first += count;
+                first += count.max(together);
             }
         }
     }
@@ -407,6 +380,36 @@ impl<'p> Rows<'p> {
     }
 }
 
+impl<V: Simd> Source<V> for Rows<'_> {
+    #[inline(always)]
+    unsafe fn copy(&self, some: Range<usize>, wanted: &Wanted, to: *mut f32) {
+        let &Wanted { rows, width, .. } = wanted;
+        let mut first = some.start;
+        while first < some.end {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let (count, run) = self.run(first, rows);
+                let count = count.min(some.end - first);
+                for row in 0..count {
+                    let to = to.add((first - some.start + row) * width);
+                    let Some(from) = run.map(|run| run.row(row)) else {
+                        std::ptr::write_bytes(to, 0, width);
+                        continue;
+                    };
+                    if self.are_whole(Elem::Bf16, width) {
+                        write::<V, _>(Bf16Row { from: from.cast(), ahead: 0 }, width, to);
+                    } else if self.are_whole(Elem::F16, width) {
+                        write::<V, _>(F16Row { from: from.cast(), ahead: 0 }, width, to);
+                    } else {
+                        self.scattered(from, width, to);
+                    }
+                }
+                first += count;
+            }
+        }
+    }
+}
+
 /// `T(T(scale * code) + bias)`, with a scale and a bias for each `group` neighbours.
 pub(super) struct Codes<'p> {
     pub words: Rows<'p>,
@@ -450,17 +453,16 @@ impl Codes<'_> {
             // SAFETY: the caller's promise.
             unsafe {
                 let (count, codes) = self.run::<R>(first, rows, width);
-                let in_place = wanted.in_place(count);
-                let copied = |count: usize| {
-                    wanted.copied(first, count, visitor, |some, to| self.decode::<V, R>(some, rows, width, to));
-                };
-                match (codes.filter(|_| V::DECODES && uses <= TOGETHER), self.bits) {
-                    _ if in_place == 0 => copied(together.min(rows - first)),
-                    (Some(codes), 8) => visitor.visit(first, in_place, &BytesRows(codes)),
-                    (Some(codes), _) => visitor.visit(first, in_place, &NibblesRows(codes)),
-                    (None, _) => copied(in_place),
+                let count = wanted.in_place(count);
+                match (codes.filter(|_| count > 0 && V::DECODES && uses <= TOGETHER), self.bits) {
+                    (Some(codes), 8) => visitor.visit(first, count, &BytesRows(codes)),
+                    (Some(codes), _) => visitor.visit(first, count, &NibblesRows(codes)),
+                    (None, _) => {
+                        let numbers = Numbers::<R> { of: self, rounds: PhantomData };
+                        wanted.copied(first..rows.min(first + count.max(together)), &numbers, visitor);
+                    }
                 }
-                first += in_place.max(together);
+                first += count.max(together);
             }
         }
     }
@@ -512,6 +514,20 @@ impl Codes<'_> {
                 *to.add(at) = R::round_one(R::round_one(code * scale) + bias);
             }
         }
+    }
+}
+
+/// What codes stand for.
+struct Numbers<'c, R> {
+    of: &'c Codes<'c>,
+    rounds: PhantomData<R>,
+}
+
+impl<V: Simd, R: Round> Source<V> for Numbers<'_, R> {
+    #[inline(always)]
+    unsafe fn copy(&self, some: Range<usize>, wanted: &Wanted, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { self.of.decode::<V, R>(some, wanted.rows, wanted.width, to) }
     }
 }
 

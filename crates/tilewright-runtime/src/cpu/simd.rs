@@ -177,7 +177,7 @@ pub(super) trait Simd {
         std::array::from_fn(|row| std::array::from_fn(|col| x[col][row]))
     }
 
-    /// The same of a square of vectors of sixteen lanes, which this is asked for by those alone.
+    /// The same of sixteen vectors; called only where they have sixteen lanes.
     #[inline(always)]
     unsafe fn transposed_vectors(x: &[Self::Vector; 16]) -> [Self::Vector; 16] {
         let mut lanes = [[0.0f32; WIDEST]; 16];
@@ -700,11 +700,11 @@ unsafe fn transposed_avx512(x: &[std::arch::x86_64::__m512; 16]) -> [std::arch::
         for column in 0..4 {
             let [a, b, c, d] = [q[0][column], q[1][column], q[2][column], q[3][column]];
             let (even, odd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
-            let (even_low, odd_low) = (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xdd>(c, d));
-            out[column] = _mm512_shuffle_f32x4::<0x88>(even, even_low);
-            out[4 + column] = _mm512_shuffle_f32x4::<0x88>(odd, odd_low);
-            out[8 + column] = _mm512_shuffle_f32x4::<0xdd>(even, even_low);
-            out[12 + column] = _mm512_shuffle_f32x4::<0xdd>(odd, odd_low);
+            let (even_below, odd_below) = (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xdd>(c, d));
+            out[column] = _mm512_shuffle_f32x4::<0x88>(even, even_below);
+            out[4 + column] = _mm512_shuffle_f32x4::<0x88>(odd, odd_below);
+            out[8 + column] = _mm512_shuffle_f32x4::<0xdd>(even, even_below);
+            out[12 + column] = _mm512_shuffle_f32x4::<0xdd>(odd, odd_below);
         }
         out
     }

@@ -1,7 +1,7 @@
 //! Products of few rows with a matrix that is read once, row by row where it lies: decode reads keys and values so, at the
 //! speed of memory.
 
-use super::paired::{OfPairs, PairedRow, Pairs};
+use super::paired_rows::{OfPairs, PairSimd, PairedRow};
 use super::row::Row;
 use super::rows::{Block, Reader, Visitor, Wanted};
 use super::simd::Simd;
@@ -37,7 +37,8 @@ pub(super) unsafe fn run<V: Simd>(dot: &DotRows, reader: &Reader<'_>, arena: *mu
 /// # Safety
 /// As there; the rows are whole vectors of pairs.
 #[inline(always)]
-pub(super) unsafe fn run_pairs<P: Pairs>(dot: &DotRows, reader: &Reader<'_>, arena: *mut u32) {
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "no other processor multiplies pairs yet"))]
+pub(super) unsafe fn run_pairs<P: PairSimd>(dot: &DotRows, reader: &Reader<'_>, arena: *mut u32) {
     let DotRows { a, c, m, n, k, transposed, accumulate, scratch, .. } = *dot;
     let (m, n, k) = (m as usize, n as usize, k as usize);
     // SAFETY: the lowering keeps these lanes inside the arena.
@@ -100,11 +101,12 @@ impl Product {
     unsafe fn across<V: Simd, B: Block<V>, const M: usize>(&self, b: &B, first: usize, count: usize) {
         /// Rows of `b` whose sums are in registers together.
         const KEYS: usize = 4;
-        /// Rows that stay in the first-level cache until all of `a` has passed.
-        const NEAR: usize = 16 * KEYS;
+        /// Bytes of rows, about, that stay in the first-level cache until all of `a` has passed.
+        const NEAR: usize = 32 * 1024;
         let &Product { a, c, m, n, k, .. } = self;
-        for near in (0..count).step_by(NEAR) {
-            let end = count.min(near + NEAR);
+        let step = (NEAR / (k * size_of::<f32>())).next_multiple_of(KEYS).max(KEYS);
+        for near in (0..count).step_by(step) {
+            let end = count.min(near + step);
             for top in (0..m).step_by(M) {
                 let of_a = M.min(m - top);
                 // Rows that do not exist repeat the last one, on either side.
@@ -116,7 +118,7 @@ impl Product {
                     }
                     // SAFETY: the caller's promise.
                     unsafe {
-                        let sums = sums::<V, B::Row, M>(&b.rows(start, exist), &left, k);
+                        let sums = products_of_four::<V, B::Row, M>(&b.rows(start, exist), &left, k);
                         for (i, sums) in V::column_sums(&sums).iter().enumerate().take(of_a) {
                             let to = c.add((top + i) * n + first + start);
                             for (key, sum) in sums.iter().enumerate().take(exist) {
@@ -190,7 +192,11 @@ impl Product {
                         let column = column + 2 * at * V::LANES;
                         match right {
                             [first, second] => [*first, *second] = b.load_two(&state, column),
-                            rest => rest.iter_mut().for_each(|right| *right = b.load(&state, column)),
+                            rest => {
+                                for right in rest {
+                                    *right = b.load(&state, column);
+                                }
+                            }
                         }
                     }
                     for (i, sums) in sums.iter_mut().enumerate() {
@@ -216,7 +222,7 @@ impl Product {
 /// # Safety
 /// As [`run`].
 #[inline(always)]
-unsafe fn sums<V: Simd, R: Row<V>, const M: usize>(
+unsafe fn products_of_four<V: Simd, R: Row<V>, const M: usize>(
     rows: &[R; 4],
     left: &[*const f32; M],
     k: usize,

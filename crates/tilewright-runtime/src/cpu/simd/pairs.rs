@@ -1,10 +1,10 @@
 //! AVX-512 with its products of bf16 numbers.
 
 use super::{Avx512, Avx512Pairs};
-use crate::cpu::paired::Pairs;
+use crate::cpu::paired_rows::PairSimd;
 use std::arch::x86_64::*;
 
-impl Pairs for Avx512Pairs {
+impl PairSimd for Avx512Pairs {
     type Numbers = Avx512;
 
     #[inline(always)]

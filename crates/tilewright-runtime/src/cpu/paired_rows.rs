@@ -14,19 +14,19 @@ use tilewright_ir::Elem;
 ///
 /// # Safety
 /// As [`Simd`].
-pub(super) trait Pairs: Simd<Vector = <Self::Numbers as Simd>::Vector> {
+pub(super) trait PairSimd: Simd<Vector = <Self::Numbers as Simd>::Vector> {
     /// The same registers as f32 numbers.
     type Numbers: Simd;
 
     /// The numbers of two vectors, one after the other, rounded.
     unsafe fn rounded(first: Self::Vector, second: Self::Vector) -> Self::Vector;
-    /// `T(T(scale * code) + bias)` of codes of 8 bits.
+    /// `T(T(scale * code) + bias)`, with this scale and bias in every lane, of codes of 8 bits: twice as many bytes as lanes.
     unsafe fn of_bytes(from: *const u8, affine: [Self::Vector; 2]) -> Self::Vector;
     /// The same of all codes of 4 bits.
     unsafe fn table_of(affine: [Self::Vector; 2]) -> Self::Vector;
-    /// The entries of a table at codes of 4 bits, the lower half of a byte first.
+    /// The entries of a table at codes of 4 bits, the lower half of a byte first: as many bytes as lanes.
     unsafe fn at_nibbles(from: *const u8, table: Self::Vector) -> Self::Vector;
-    /// The numbers of two vectors in turns: pairs of the first numbers of both, then of the second ones.
+    /// The numbers of two vectors in turns: lane i pairs number i of both, and in the second result number `LANES + i`.
     unsafe fn in_turns(first: Self::Vector, second: Self::Vector) -> [Self::Vector; 2];
 }
 
@@ -39,10 +39,10 @@ pub(super) trait PairedRow<V: Simd>: Row<V> {
     type Shared: Copy;
 
     /// As [`Row::state`].
-    unsafe fn shared<P: Pairs<Numbers = V>>(&self, stretch: usize) -> Self::Shared;
+    unsafe fn shared<P: PairSimd<Numbers = V>>(&self, stretch: usize) -> Self::Shared;
 
     /// The numbers from `column` on.
-    unsafe fn pairs<P: Pairs<Numbers = V>>(&self, shared: &Self::Shared, column: usize) -> P::Vector;
+    unsafe fn pairs<P: PairSimd<Numbers = V>>(&self, shared: &Self::Shared, column: usize) -> P::Vector;
 }
 
 /// Implements [`PairedRow`] for rows of floats.
@@ -52,10 +52,10 @@ macro_rules! floats {
             type Shared = ();
 
             #[inline(always)]
-            unsafe fn shared<P: Pairs<Numbers = V>>(&self, _: usize) {}
+            unsafe fn shared<P: PairSimd<Numbers = V>>(&self, _: usize) {}
 
             #[inline(always)]
-            unsafe fn pairs<P: Pairs<Numbers = V>>(&self, _: &(), $column: usize) -> P::Vector {
+            unsafe fn pairs<P: PairSimd<Numbers = V>>(&self, _: &(), $column: usize) -> P::Vector {
                 let $row = self;
                 // SAFETY: the caller's promise.
                 unsafe { $pairs }
@@ -74,13 +74,13 @@ impl<V: Simd, R: Round> PairedRow<V> for BytesRow<R> {
     type Shared = [V::Vector; 2];
 
     #[inline(always)]
-    unsafe fn shared<P: Pairs<Numbers = V>>(&self, stretch: usize) -> [V::Vector; 2] {
+    unsafe fn shared<P: PairSimd<Numbers = V>>(&self, stretch: usize) -> [V::Vector; 2] {
         // SAFETY: the caller's promise.
         unsafe { self.0.affine::<V>(stretch) }
     }
 
     #[inline(always)]
-    unsafe fn pairs<P: Pairs<Numbers = V>>(&self, shared: &[V::Vector; 2], column: usize) -> P::Vector {
+    unsafe fn pairs<P: PairSimd<Numbers = V>>(&self, shared: &[V::Vector; 2], column: usize) -> P::Vector {
         // SAFETY: the caller's promise.
         unsafe {
             match R::ELEM {
@@ -96,13 +96,13 @@ impl<V: Simd, R: Round> PairedRow<V> for NibblesRow<R> {
     type Shared = V::Vector;
 
     #[inline(always)]
-    unsafe fn shared<P: Pairs<Numbers = V>>(&self, stretch: usize) -> V::Vector {
+    unsafe fn shared<P: PairSimd<Numbers = V>>(&self, stretch: usize) -> V::Vector {
         // SAFETY: the caller's promise.
         unsafe { P::table_of(self.0.affine::<V>(stretch)) }
     }
 
     #[inline(always)]
-    unsafe fn pairs<P: Pairs<Numbers = V>>(&self, table: &V::Vector, column: usize) -> P::Vector {
+    unsafe fn pairs<P: PairSimd<Numbers = V>>(&self, table: &V::Vector, column: usize) -> P::Vector {
         // SAFETY: the caller's promise.
         unsafe { P::at_nibbles(self.0.codes.add(column / 2), *table) }
     }
@@ -113,7 +113,7 @@ impl<V: Simd, R: Round> PairedRow<V> for NibblesRow<R> {
 /// # Safety
 /// As [`PairedRow::pairs`].
 #[inline(always)]
-unsafe fn rounded<V: Simd, P: Pairs<Numbers = V>, R: Row<V>>(row: &R, state: &R::State, column: usize) -> P::Vector {
+unsafe fn rounded<V: Simd, P: PairSimd<Numbers = V>, R: Row<V>>(row: &R, state: &R::State, column: usize) -> P::Vector {
     // SAFETY: the caller's promise.
     let [first, second] = unsafe { row.load_two(state, column) };
     // SAFETY: as above.
@@ -126,7 +126,7 @@ pub(super) struct OfPairs<'p, P> {
     pub vectors: PhantomData<P>,
 }
 
-impl<P: Pairs> Visitor<P::Numbers> for OfPairs<'_, P> {
+impl<P: PairSimd> Visitor<P::Numbers> for OfPairs<'_, P> {
     #[inline(always)]
     unsafe fn visit<B: Block<P::Numbers, Row: PairedRow<P::Numbers>>>(&self, first: usize, count: usize, rows: &B) {
         // SAFETY: the caller's promise; where two rows are one of pairs, two are visited at a time.
@@ -143,7 +143,7 @@ impl<P: Pairs> Visitor<P::Numbers> for OfPairs<'_, P> {
 #[derive(Clone, Copy)]
 struct Neighbours<R>(R);
 
-impl<P: Pairs, B: Block<P::Numbers, Row: PairedRow<P::Numbers>>> Block<P> for Neighbours<&B> {
+impl<P: PairSimd, B: Block<P::Numbers, Row: PairedRow<P::Numbers>>> Block<P> for Neighbours<&B> {
     type Row = Neighbours<B::Row>;
 
     #[inline(always)]
@@ -163,7 +163,7 @@ impl<P: Pairs, B: Block<P::Numbers, Row: PairedRow<P::Numbers>>> Block<P> for Ne
     }
 }
 
-impl<P: Pairs, R: PairedRow<P::Numbers>> Row<P> for Neighbours<R> {
+impl<P: PairSimd, R: PairedRow<P::Numbers>> Row<P> for Neighbours<R> {
     type State = R::Shared;
 
     #[inline(always)]
@@ -187,7 +187,7 @@ impl<P: Pairs, R: PairedRow<P::Numbers>> Row<P> for Neighbours<R> {
 /// Rows of which each two make one of pairs.
 struct Twos<'b, B>(&'b B);
 
-impl<P: Pairs, B: Block<P::Numbers, Row: PairedRow<P::Numbers>>> Block<P> for Twos<'_, B> {
+impl<P: PairSimd, B: Block<P::Numbers, Row: PairedRow<P::Numbers>>> Block<P> for Twos<'_, B> {
     type Row = Two<B::Row>;
 
     #[inline(always)]
@@ -211,7 +211,7 @@ impl<P: Pairs, B: Block<P::Numbers, Row: PairedRow<P::Numbers>>> Block<P> for Tw
 #[derive(Clone, Copy)]
 struct Two<R>([R; 2]);
 
-impl<P: Pairs, R: PairedRow<P::Numbers>> Row<P> for Two<R> {
+impl<P: PairSimd, R: PairedRow<P::Numbers>> Row<P> for Two<R> {
     type State = [R::Shared; 2];
 
     #[inline(always)]
