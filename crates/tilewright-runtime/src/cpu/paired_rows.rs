@@ -2,7 +2,7 @@
 //! contracts rows, two rows where it contracts columns.
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "no other processor multiplies pairs yet"))]
 
-use super::row::{Bf16Row, BytesRow, F16Row, F32Row, NibblesRow, Round, Row};
+use super::row::{Bf16Row, BytesRow, CopiedRow, F16Row, F32Row, NibblesRow, Round, Row};
 use super::rows::{Block, Visitor};
 use super::simd::Simd;
 use super::stream::Product;
@@ -69,6 +69,7 @@ floats!(Bf16Row, |row, column| {
 });
 floats!(F16Row, |row, column| rounded::<V, P, _>(row, &(), column));
 floats!(F32Row, |row, column| rounded::<V, P, _>(row, &(), column));
+floats!(CopiedRow, |row, column| rounded::<V, P, _>(row, &(), column));
 
 impl<V: Simd, R: Round> PairedRow<V> for BytesRow<R> {
     type Shared = [V::Vector; 2];

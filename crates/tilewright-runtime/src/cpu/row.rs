@@ -35,7 +35,7 @@ pub(super) trait Row<V: Simd>: Copy {
 
 /// A row of floats as they are stored. What lies `ahead` of a vector that is read, in bytes, is asked for, if vectors are wide.
 macro_rules! floats {
-    ($name:ident, $bits:ty, $load:ident) => {
+    ($name:ident, $bits:ty, $load:ident, asks $asks:literal) => {
         #[derive(Clone, Copy)]
         pub(super) struct $name {
             pub from: *const $bits,
@@ -55,7 +55,7 @@ macro_rules! floats {
 
             #[inline(always)]
             unsafe fn load(&self, _: &(), column: usize) -> V::Vector {
-                if ahead::by_vectors::<V, $bits>() {
+                if $asks && ahead::by_vectors::<V, $bits>() {
                     V::prefetch(self.from.wrapping_add(column).cast::<u8>().wrapping_offset(self.ahead));
                 }
                 // SAFETY: the caller's promise.
@@ -64,9 +64,11 @@ macro_rules! floats {
         }
     };
 }
-floats!(F32Row, f32, load);
-floats!(F16Row, u16, load_f16);
-floats!(Bf16Row, u16, load_bf16);
+floats!(F32Row, f32, load, asks true);
+floats!(F16Row, u16, load_f16, asks true);
+floats!(Bf16Row, u16, load_bf16, asks true);
+// A copy, which was written just now.
+floats!(CopiedRow, f32, load, asks false);
 
 /// A row of codes with a scale and a bias for each `group` of them: the numbers `T(T(scale * code) + bias)`.
 #[derive(Clone, Copy)]

@@ -4,7 +4,9 @@
 use super::ahead;
 use super::memory::{Columns, Place, Stored, with_stored};
 use super::paired_rows::PairedRow;
-use super::row::{Bf16Row, BytesRow, CodesRow, F16Row, F32Row, NibblesRow, Round, Row, ToBf16, ToF16, ToF32};
+use super::row::{
+    Bf16Row, BytesRow, CodesRow, CopiedRow, F16Row, F32Row, NibblesRow, Round, Row, ToBf16, ToF16, ToF32,
+};
 use super::simd::Simd;
 use super::stream::TOGETHER;
 use std::marker::PhantomData;
@@ -126,6 +128,7 @@ macro_rules! floats {
     };
 }
 floats!(F32Rows, F32Row, f32);
+floats!(CopiedRows, CopiedRow, f32);
 floats!(F16Rows, F16Row, u16);
 floats!(Bf16Rows, Bf16Row, u16);
 
@@ -231,7 +234,7 @@ impl Wanted {
             unsafe {
                 source.copy(first..first + count, self, scratch);
                 std::ptr::write_bytes(scratch.add(count * width), 0, (visited - count) * width);
-                visitor.visit(first, visited, &F32Rows(Run::copied(scratch, width)));
+                visitor.visit(first, visited, &CopiedRows(Run::copied(scratch, width)));
             }
             first += count;
         }
