@@ -273,8 +273,13 @@ impl Forms {
         }
         let stored = || {
             let inst = makers.single(root)?;
-            // Rows that lie anywhere come sooner when each is asked for well ahead, as packing does.
-            let in_rows = matches!(&inst.op, Op::Memory(Memory::Load { shape }) if shape.rank() >= 2 && last_extent(*shape) == Some(width));
+            let in_rows = match &inst.op {
+                Op::Memory(Memory::Load { shape }) => shape.rank() >= 2 && last_extent(*shape) == Some(width),
+                Op::Memory(Memory::Gather { axis, shape }) => {
+                    usize::from(*axis) + 1 < shape.rank() && last_extent(*shape) == Some(width)
+                }
+                _ => false,
+            };
             (in_rows && kernel.ty(root).elem().is_float()).then(|| RowsOf::Stored(inst.clone()))
         };
         let once = self.names(b).iter().all(|&name| makers.single(name).is_some());
