@@ -18,17 +18,10 @@ pub(super) const TOGETHER: usize = 4;
 /// rows of `b`, whose width is whole vectors.
 #[inline(always)]
 pub(super) unsafe fn run<V: Simd>(dot: &DotRows, reader: &Reader<'_>, arena: *mut u32) {
-    let DotRows { a, c, m, n, k, transposed, accumulate, scratch, .. } = *dot;
-    let (m, n, k) = (m as usize, n as usize, k as usize);
-    // SAFETY: the lowering keeps these lanes inside the arena.
+    // SAFETY: the caller's promise.
     unsafe {
-        let [a, c, scratch] = [a, c, scratch].map(|lane| arena.add(lane as usize).cast::<f32>());
-        if !accumulate {
-            std::ptr::write_bytes(c, 0, m * n);
-        }
-        let (rows, width) = if transposed { (n, k) } else { (k, n) };
-        let wanted = Wanted { rows, together: 1, width, uses: m, scratch };
-        reader.visit::<V>(wanted, &Product { a, c, m, n, k, transposed });
+        let (product, wanted) = Product::of(dot, arena);
+        reader.visit::<V>(wanted, &product);
     }
 }
 
@@ -39,17 +32,9 @@ pub(super) unsafe fn run<V: Simd>(dot: &DotRows, reader: &Reader<'_>, arena: *mu
 #[inline(always)]
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "no other processor multiplies pairs yet"))]
 pub(super) unsafe fn run_pairs<P: PairSimd>(dot: &DotRows, reader: &Reader<'_>, arena: *mut u32) {
-    let DotRows { a, c, m, n, k, transposed, accumulate, scratch, .. } = *dot;
-    let (m, n, k) = (m as usize, n as usize, k as usize);
-    // SAFETY: the lowering keeps these lanes inside the arena.
+    // SAFETY: the caller's promise.
     unsafe {
-        let [a, c, scratch] = [a, c, scratch].map(|lane| arena.add(lane as usize).cast::<f32>());
-        if !accumulate {
-            std::ptr::write_bytes(c, 0, m * n);
-        }
-        let (rows, together, width) = if transposed { (n, 1, k) } else { (k, 2, n) };
-        let wanted = Wanted { rows, together, width, uses: m, scratch };
-        let product = Product { a, c, m, n, k: k.div_ceil(2), transposed };
+        let (product, wanted) = Product::of(dot, arena);
         reader.visit::<P::Numbers>(wanted, &OfPairs { product: &product, vectors: PhantomData::<P> });
     }
 }
@@ -76,6 +61,28 @@ impl<V: Simd> Visitor<V> for Product {
 }
 
 impl Product {
+    /// A product in the arena, whose result is zero unless it is added to, and the rows that it is to be multiplied with.
+    ///
+    /// # Safety
+    /// As [`run`].
+    #[inline(always)]
+    unsafe fn of(dot: &DotRows, arena: *mut u32) -> (Product, Wanted) {
+        let DotRows { a, c, m, n, k, transposed, accumulate, pairs, scratch, .. } = *dot;
+        let (m, n, k) = (m as usize, n as usize, k as usize);
+        // SAFETY: the lowering keeps these lanes inside the arena.
+        let [a, c, scratch] =
+            unsafe { [arena.add(a as usize).cast(), arena.add(c as usize).cast(), arena.add(scratch as usize).cast()] };
+        if !accumulate {
+            // SAFETY: as above.
+            unsafe { std::ptr::write_bytes(c, 0, m * n) };
+        }
+        let (rows, width) = if transposed { (n, k) } else { (k, n) };
+        // Pairs are neighbours of a row, or two rows.
+        let together = if pairs && !transposed { 2 } else { 1 };
+        let k = if pairs { k.div_ceil(2) } else { k };
+        (Product { a, c, m, n, k, transposed }, Wanted { rows, together, width, uses: m, scratch })
+    }
+
     /// Multiplies with some rows, the first of which is number `first` of all.
     ///
     /// # Safety
