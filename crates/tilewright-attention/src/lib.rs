@@ -27,7 +27,7 @@ mod variant;
 mod workspace;
 
 pub use attention::{Attention, Extents, Output, Splits};
-pub use cache::{Cache, CacheError, CacheShape, Encoding, KvCache};
+pub use cache::{Cache, CacheError, CacheShape, Decoding, Encoding, KvCache};
 pub use error::{AttentionError, MAX_HEAD_DIM, MAX_LENGTH};
 pub use feature::{Feature, Features};
 pub use features::{Alibi, Causal, ClassMap, ClassifiedMask, Mask, Sinks, Softcap, Tree, Window};

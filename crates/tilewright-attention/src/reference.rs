@@ -12,6 +12,7 @@ pub use bound::Bound;
 pub use compare::{Comparison, Elements, Mismatch, Miss, compare, compare_elements};
 
 use crate::Attention;
+use crate::cache::Decoding;
 use crate::error::AttentionError;
 use crate::feature::{Features, Pair};
 use tilewright_ir::Elem;
@@ -38,8 +39,11 @@ pub struct Problem {
     /// The last row of each so many is computed; 1 for all.
     row_step: usize,
     q: Vec<f64>,
+    /// Codes as their exact numbers.
     k: Vec<f64>,
     v: Vec<f64>,
+    /// Keys and values of the dequantised cache, which the textbook computation reads, if they are codes.
+    dequantised: Option<[Vec<f64>; 2]>,
 }
 
 /// What attention gives, and the sizes that its error bound depends on.
@@ -74,6 +78,13 @@ impl Problem {
     pub fn of(request: &Attention<'_>) -> Result<Problem, AttentionError> {
         let checked = request.check()?;
         let shape = checked.shape;
+        let cache = request.cache();
+        let unrolled = |decoding| {
+            let keys = unroll(cache, Side::Keys, decoding, &checked)?;
+            Ok::<_, AttentionError>([keys, unroll(cache, Side::Values, decoding, &checked)?])
+        };
+        let [k, v] = unrolled(Decoding::Exact)?;
+        let dequantised = cache.format().has_codes().then(|| unrolled(Decoding::Dequantised)).transpose()?;
         Ok(Problem {
             batch: shape.batch,
             q_heads: shape.q_heads,
@@ -89,9 +100,18 @@ impl Problem {
             q_elem: request.q().elem(),
             row_step: 1,
             q: request.q().to_f64()?,
-            k: unroll(request.cache(), Side::Keys, &checked)?,
-            v: unroll(request.cache(), Side::Values, &checked)?,
+            k,
+            v,
+            dequantised,
         })
+    }
+
+    /// The same problem over the dequantised cache.
+    pub fn over_dequantised(mut self) -> Problem {
+        if let Some([k, v]) = self.dequantised.take() {
+            (self.k, self.v) = (k, v);
+        }
+        self
     }
 
     /// The same problem with only the last query row of each `step`, where all of them would take too long. The results
@@ -228,14 +248,26 @@ fn larger(most: f64, x: f64) -> f64 {
     if x.is_finite() { most.max(x) } else { most }
 }
 
-/// The textbook computation in `elem`: scores and softmax in f32, P rounded to `elem`, PV summed in f32, o rounded to
-/// `elem`. Gives o, row-major. Its error is the yardstick for f16 and bf16.
-pub fn textbook(problem: &Problem, elem: Elem) -> Vec<f64> {
-    let mut out = Vec::with_capacity(problem.batch * problem.q_heads * problem.q_len * problem.value_dim);
+/// What the textbook computation gives.
+pub struct Textbook {
+    /// As [`Reference::o`].
+    pub o: Vec<f64>,
+    /// As [`Reference::lse`].
+    pub lse: Vec<f64>,
+}
+
+/// The textbook computation in `elem`: codes dequantised, scores and softmax in f32, P rounded to `elem`, PV summed in f32, o
+/// rounded to `elem`. Its error is the yardstick for f16 and bf16.
+pub fn textbook(problem: &Problem, elem: Elem) -> Textbook {
+    let mut out = Textbook { o: Vec::new(), lse: Vec::new() };
     for row in problem.rows() {
-        let score = |key: usize| {
-            let dot = row.query().iter().zip(row.key(key)).fold(0f32, |sum, (&q, &k)| sum + q as f32 * k as f32);
-            row.modify(key, f64::from(dot * problem.scale as f32)) as f32
+        let p = problem;
+        let [k, v] = p.dequantised.as_ref().map_or([&p.k, &p.v], |[k, v]| [k, v]);
+        let key = |key: usize| &k[row.key_index(key) * p.head_dim..][..p.head_dim];
+        let value = |key: usize| &v[row.key_index(key) * p.value_dim..][..p.value_dim];
+        let score = |at: usize| {
+            let dot = row.query().iter().zip(key(at)).fold(0f32, |sum, (&q, &k)| sum + q as f32 * k as f32);
+            row.modify(at, f64::from(dot * p.scale as f32)) as f32
         };
         let scores: Vec<(usize, f32)> =
             row.attended().map(|key| (key, score(key))).filter(|&(_, s)| s != f32::NEG_INFINITY).collect();
@@ -243,12 +275,13 @@ pub fn textbook(problem: &Problem, elem: Elem) -> Vec<f64> {
         let max = scores.iter().map(|&(_, s)| s).chain(sinks()).fold(f32::NEG_INFINITY, f32::max);
         let weight = |score: f32| (score - max).exp();
         let sum: f32 = scores.iter().map(|&(_, s)| weight(s)).chain(sinks().map(weight)).sum();
-        let mut o = vec![0f32; problem.value_dim];
+        let mut o = vec![0f32; p.value_dim];
         for &(key, score) in &scores {
             let p = elem.nearest(f64::from(weight(score) / sum)) as f32;
-            o.iter_mut().zip(row.value(key)).for_each(|(o, &v)| *o += p * v as f32);
+            o.iter_mut().zip(value(key)).for_each(|(o, &v)| *o += p * v as f32);
         }
-        out.extend(o.into_iter().map(|o| elem.nearest(f64::from(o))));
+        out.o.extend(o.into_iter().map(|o| elem.nearest(f64::from(o))));
+        out.lse.push(f64::from(max + sum.ln()));
     }
     out
 }

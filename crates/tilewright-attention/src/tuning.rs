@@ -1,7 +1,7 @@
 //! The tuning table: which tile shape and how many splits serve which problem, and the limits that any of them keeps.
 
 use crate::attention::{Extents, Splits};
-use crate::cache::{Format, Placement};
+use crate::cache::{Decoding, Format, Placement};
 use crate::error::{AttentionError, MAX_SPLITS};
 use crate::variant::Variant;
 use tilewright_ir::{Elem, Schedule, Work};
@@ -111,6 +111,20 @@ impl Machine {
             },
             DeviceKind::Metal => Machine::Metal,
         }
+    }
+}
+
+/// Rows of a tile, at most, for which a processor multiplies codes where they lie; for more it makes them numbers of the matrix
+/// product first.
+const CODES_IN_PLACE: u32 = 8;
+
+/// What codes are taken for by queries of this type. Results of f32 are held to the exact numbers.
+pub(crate) fn decoding(cache: &Format, q: Elem, schedule: Schedule, machine: Machine) -> Decoding {
+    let few = schedule.heads.saturating_mul(schedule.queries) <= CODES_IN_PLACE;
+    match machine {
+        _ if q == Elem::F32 || !cache.has_codes() => Decoding::Exact,
+        Machine::Cpu { .. } if few => Decoding::Exact,
+        Machine::Cpu { .. } | Machine::Cuda { .. } | Machine::Metal => Decoding::Dequantised,
     }
 }
 

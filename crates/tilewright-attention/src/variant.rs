@@ -1,7 +1,7 @@
 //! What the kernels of a plan are specialised by.
 
 use crate::attention::{Attention, Checked, Extents};
-use crate::cache::{Format, Placement};
+use crate::cache::{Decoding, Format, Placement};
 use crate::error::AttentionError;
 use crate::feature::Features;
 use crate::kernels::{AttentionForward, AttentionMerge, AttentionSplit, Factor};
@@ -28,6 +28,8 @@ pub struct Variant {
     pub features: Features,
     /// How keys and values lie.
     pub cache: Format,
+    /// What codes are taken for.
+    pub decoding: Decoding,
     /// Whether lse is written.
     pub lse: bool,
     /// What is known of the scale.
@@ -103,6 +105,7 @@ impl Variant {
             value_dim: shape.value_dim,
             features: request.features().clone(),
             cache,
+            decoding: tuning::decoding(&cache, types[0], schedule, Machine::of(device)),
             lse: request.wants_lse(),
             factor: match device.kind {
                 // Little or nothing is won there, and kernels would be two for the sign of the scale.
@@ -157,9 +160,10 @@ impl Variant {
     /// [`AttentionError::ElementMix`] for types that do not go together.
     pub fn forward(&self) -> Result<Traced, AttentionError> {
         let (heads, queries, keys) = self.tile();
-        let Variant { head_dim, value_dim, cache, lse, factor, .. } = *self;
+        let Variant { head_dim, value_dim, cache, decoding, lse, factor, .. } = *self;
         let features = self.features.clone();
-        let spec = AttentionForward { heads, queries, keys, head_dim, value_dim, features, cache, lse, factor };
+        let spec =
+            AttentionForward { heads, queries, keys, head_dim, value_dim, features, cache, decoding, lse, factor };
         Ok(shared(traced!(spec, self.q, self.kv), self.work))
     }
 
@@ -169,9 +173,9 @@ impl Variant {
     /// [`AttentionError::ElementMix`] for types that do not go together.
     pub fn split(&self) -> Result<Traced, AttentionError> {
         let (heads, queries, keys) = self.tile();
-        let Variant { head_dim, value_dim, cache, factor, .. } = *self;
+        let Variant { head_dim, value_dim, cache, decoding, factor, .. } = *self;
         let features = self.features.clone();
-        let spec = AttentionSplit { heads, queries, keys, head_dim, value_dim, features, cache, factor };
+        let spec = AttentionSplit { heads, queries, keys, head_dim, value_dim, features, cache, decoding, factor };
         Ok(shared(traced!(spec, self.q, self.kv), self.work))
     }
 
@@ -198,8 +202,11 @@ impl Variant {
 
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Variant { q, kv, schedule, head_dim, value_dim, features, cache, lse, factor, work } = self;
+        let Variant { q, kv, schedule, head_dim, value_dim, features, cache, decoding, lse, factor, work } = self;
         write!(f, "q {q}, k and v {kv}, head dim {head_dim}, value dim {value_dim}, cache {cache}, ")?;
+        if cache.has_codes() {
+            write!(f, "decoding {decoding}, ")?;
+        }
         write!(f, "features {features}, factor {factor}, lse {lse}, {schedule}")?;
         work.map_or(Ok(()), |work| write!(f, " {work}"))
     }

@@ -1,12 +1,14 @@
 //! What the CPU lowering makes of kernels: where values live, what is packed, what is fused.
 
-use tilewright_compile::cpu::{MAX_STREAMED, MicroKind, Pack, PackSource, Program, Rows, Stats, Step, Target, lower};
+use tilewright_compile::cpu::{
+    Arithmetic, MAX_STREAMED, MicroKind, Pack, PackSource, Program, Rows, Stats, Step, Target, lower,
+};
 use tilewright_compile::pass;
 use tilewright_ir::Elem;
 use tilewright_ir::text::parse;
 
 /// Its vectors are wider than the rows of these tests, so that products have their right operands packed.
-const TARGET: Target = Target { panel: 16, block: 1024, lanes: 1024, pairs: false };
+const TARGET: Target = Target { panel: 16, block: 1024, lanes: 1024, pairs: false, bytes: false };
 
 fn lowered(text: &str) -> Program {
     lowered_for(text, TARGET)
@@ -150,18 +152,42 @@ const CODES: &str = "kernel codes(q: view<bf16, 2>, w: view<u32, 2>, scales: vie
 fn few_rows_multiply_pairs_where_whole_vectors_of_them_are_read_alike() {
     let in_pairs = |lanes: u32, rows: &str| {
         let program = lowered_for(&CODES.replace("ROWS", rows), Target { lanes, pairs: true, ..TARGET });
-        let dots: Vec<bool> = steps(&program)
-            .into_iter()
-            .filter_map(|s| match s {
-                Step::DotRows(dot) => Some(dot.pairs),
-                _ => None,
-            })
-            .collect();
-        (dots, count(&program, |s| matches!(s, Step::Pair { .. })))
+        (arithmetic(&program), count(&program, |s| matches!(s, Step::Pair { .. })))
     };
-    assert_eq!(in_pairs(16, "4"), (vec![true], 1), "a group of 32 is one vector of pairs");
+    assert_eq!(in_pairs(16, "4"), (vec![Arithmetic::Pairs], 1), "a group of 32 is one vector of pairs");
     // Vectors of two groups would have two scales.
-    assert_eq!(in_pairs(32, "4"), (vec![false], 0));
+    assert_eq!(in_pairs(32, "4"), (vec![Arithmetic::Numbers], 0));
+}
+
+/// What products of few rows multiply.
+fn arithmetic(program: &Program) -> Vec<Arithmetic> {
+    let by = |s: &Step| match s {
+        Step::DotRows(dot) => Some(dot.by),
+        _ => None,
+    };
+    steps(program).into_iter().filter_map(by).collect()
+}
+
+#[test]
+fn few_rows_of_16_bits_multiply_codes_as_bytes_where_their_numbers_are_not_rounded() {
+    let target = Target { lanes: 16, pairs: true, bytes: true, ..TARGET };
+    let exact = CODES.replace("cast %x2 to=bf16", "cast %x2 to=f32").replace("cast %x5 to=bf16", "cast %x5 to=f32");
+    let by = |text: &str, rows: &str, target: Target| arithmetic(&lowered_for(&text.replace("ROWS", rows), target));
+    assert_eq!(by(&exact, "4", target), [Arithmetic::Bytes]);
+    assert_eq!(by(&exact, "4", Target { bytes: false, ..target }), [Arithmetic::Numbers]);
+    assert_eq!(by(CODES, "4", target), [Arithmetic::Pairs], "rounded numbers are others");
+    assert_eq!(by(&exact, "40", target), []);
+    // What is held to the bound of f32 keeps all of it: queries of f32, and scales of f32.
+    let wide = exact.replace("q: view<bf16", "q: view<f32");
+    assert_eq!(by(&wide, "4", target), [Arithmetic::Numbers]);
+    let scales = exact.replace("scales: view<bf16, 2>, biases: view<bf16", "scales: view<f32, 2>, biases: view<f32");
+    assert_eq!(by(&scales, "4", target), [Arithmetic::Numbers]);
+    // Two quarters of a vector of bytes have one scale, at least.
+    let narrow = exact
+        .replace("%grouped = reshape %codes shape=[32, 32]", "%grouped = reshape %codes shape=[64, 16]")
+        .replace("shape=[16, 2]", "shape=[16, 4]")
+        .replace("shape=[32, 1]", "shape=[64, 1]");
+    assert_eq!(by(&narrow, "4", target), [Arithmetic::Numbers]);
 }
 
 #[test]

@@ -32,6 +32,15 @@ pub enum Encoding {
     Affine(Affine),
 }
 
+/// Which numbers attention takes codes for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Decoding {
+    /// `scale * code + bias`, in f32.
+    Exact,
+    /// Those of a dequantised cache, `T(T(scale * code) + bias)`, which a matrix unit multiplies as any others of their type.
+    Dequantised,
+}
+
 /// A cache format.
 ///
 /// Its launch parameters: `k` and `v` `[batch, kv_heads, capacity, dim]` where they are stored as they are; `k_w` u32
@@ -61,6 +70,22 @@ pub(crate) struct Stretch {
     placement: Placement,
     k: Side,
     v: Side,
+}
+
+/// Keys or values of a tile, one to a row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Loaded<C: Float> {
+    /// Numbers of the cache's type.
+    Rounded(Tile<C>),
+    /// Of codes.
+    Exact(Tile<f32>),
+}
+
+/// Codes of a tile: `[rows * groups, group]`, with a scale and a bias for each row.
+struct Codes<C: Float> {
+    codes: Tile<u8>,
+    scales: Tile<C>,
+    biases: Tile<C>,
 }
 
 /// Keys or values of a stretch: the names of its parameters, and the encoding.
@@ -105,6 +130,11 @@ impl Format {
     /// Dense tensors.
     pub const DENSE: Format =
         Format { placement: Placement::Contiguous, keys: Encoding::Stored, values: Encoding::Stored, tail: false };
+
+    /// Whether keys or values are codes.
+    pub fn has_codes(&self) -> bool {
+        [self.keys, self.values].iter().any(|&side| side != Encoding::Stored)
+    }
 
     /// Heads of keys and values, as the tensors say; `C` is the element type of what is not codes.
     #[track_caller]
@@ -154,21 +184,36 @@ impl Stretch {
 
     /// The keys of a tile, `[keys, head_dim]`; what lies outside `own` is zero, or any value where slots are paged.
     #[track_caller]
-    pub fn load_keys<C: Float>(&self, at: &Pairs, own: Keys, kv_head: Scalar<i32>, head_dim: usize) -> Tile<C> {
-        self.load((self.k, head_dim), at, own, kv_head, Tile::cast)
+    pub fn load_keys<C: Float>(
+        &self,
+        at: &Pairs,
+        own: Keys,
+        kv_head: Scalar<i32>,
+        (head_dim, decoding): (usize, Decoding),
+    ) -> Loaded<C> {
+        self.load((self.k, head_dim), at, own, kv_head, decoding)
     }
 
     /// The values of a tile, `[keys, value_dim]`, in the same way.
     #[track_caller]
-    pub fn load_values<C: Float>(&self, at: &Pairs, own: Keys, kv_head: Scalar<i32>, value_dim: usize) -> Tile<C> {
-        self.load((self.v, value_dim), at, own, kv_head, Tile::cast)
+    pub fn load_values<C: Float>(
+        &self,
+        at: &Pairs,
+        own: Keys,
+        kv_head: Scalar<i32>,
+        (value_dim, decoding): (usize, Decoding),
+    ) -> Loaded<C> {
+        self.load((self.v, value_dim), at, own, kv_head, decoding)
     }
 
     /// The keys of a tile in the same way, with the bits of a dequantised cache on every device: an op may keep more digits
     /// than its type, and nothing is kept here.
     #[track_caller]
     pub fn dequantise_keys<C: Float>(&self, at: &Pairs, own: Keys, kv_head: Scalar<i32>, head_dim: usize) -> Tile<C> {
-        self.load((self.k, head_dim), at, own, kv_head, rounded)
+        match self.codes(self.k, at, own, kv_head, head_dim) {
+            None => self.rows(self.k.names.stored, at, own, kv_head, head_dim),
+            Some(codes) => codes.dequantised(rounded).reshape(&[at.keys, head_dim]),
+        }
     }
 
     /// Whether what tiles hold outside `own` is zero; else it may be anything.
@@ -186,20 +231,25 @@ impl Stretch {
         at: &Pairs,
         own: Keys,
         kv_head: Scalar<i32>,
-        round: fn(Tile<f32>) -> Tile<C>,
-    ) -> Tile<C> {
-        match side.encoding {
-            Encoding::Stored => self.rows(side.names.stored, at, own, kv_head, dim),
-            Encoding::Affine(Affine { bits, group }) => {
-                let (keys, groups) = (at.keys, dim / group.size());
-                let by_group = [keys * groups, group.size()];
-                let words = self.rows::<u32>(side.names.w, at, own, kv_head, dim * bits.width() / 32);
-                let of_groups = |name| self.rows::<C>(name, at, own, kv_head, groups).reshape(&[keys * groups, 1]);
-                let codes = words.unpack(bits.width() as u32).reshape(&by_group);
-                let (scales, biases) = (of_groups(side.names.scales), of_groups(side.names.biases));
-                decode(codes, scales, biases, round).reshape(&[keys, dim])
-            }
+        decoding: Decoding,
+    ) -> Loaded<C> {
+        let shape = [at.keys, dim];
+        match (self.codes(side, at, own, kv_head, dim), decoding) {
+            (None, _) => Loaded::Rounded(self.rows(side.names.stored, at, own, kv_head, dim)),
+            (Some(codes), Decoding::Dequantised) => Loaded::Rounded(codes.dequantised(Tile::cast).reshape(&shape)),
+            (Some(codes), Decoding::Exact) => Loaded::Exact(codes.exact().reshape(&shape)),
         }
+    }
+
+    /// The codes of a tile; `None` where its numbers are stored as they are.
+    #[track_caller]
+    fn codes<C: Float>(&self, side: Side, at: &Pairs, own: Keys, kv_head: Scalar<i32>, dim: usize) -> Option<Codes<C>> {
+        let Encoding::Affine(Affine { bits, group }) = side.encoding else { return None };
+        let (keys, groups) = (at.keys, dim / group.size());
+        let words = self.rows::<u32>(side.names.w, at, own, kv_head, dim * bits.width() / 32);
+        let of_groups = |name| self.rows::<C>(name, at, own, kv_head, groups).reshape(&[keys * groups, 1]);
+        let codes = words.unpack(bits.width() as u32).reshape(&[keys * groups, group.size()]);
+        Some(Codes { codes, scales: of_groups(side.names.scales), biases: of_groups(side.names.biases) })
     }
 
     /// Rows of `width` elements, one a key of the tile.
@@ -235,11 +285,43 @@ impl Side {
     }
 }
 
-/// The numbers that codes stand for, `T(T(code * scale) + bias)`, so that they are those of a dequantised cache.
-#[track_caller]
-fn decode<C: Float>(codes: Tile<u8>, scales: Tile<C>, biases: Tile<C>, round: fn(Tile<f32>) -> Tile<C>) -> Tile<C> {
-    let scaled = round(codes.cast::<f32>() * scales.cast::<f32>());
-    round(scaled.cast::<f32>() + biases.cast::<f32>())
+impl<C: Float> Codes<C> {
+    /// `scale * code + bias`.
+    #[track_caller]
+    fn exact(self) -> Tile<f32> {
+        self.codes.cast::<f32>() * self.scales.cast::<f32>() + self.biases.cast::<f32>()
+    }
+
+    /// `T(T(scale * code) + bias)`.
+    #[track_caller]
+    fn dequantised(self, round: fn(Tile<f32>) -> Tile<C>) -> Tile<C> {
+        let scaled = round(self.codes.cast::<f32>() * self.scales.cast::<f32>());
+        round(scaled.cast::<f32>() + self.biases.cast::<f32>())
+    }
+}
+
+impl fmt::Display for Decoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Decoding::Exact => "exact",
+            Decoding::Dequantised => "dequantised",
+        })
+    }
+}
+
+impl SpecValue for Decoding {
+    fn key(&self, into: &mut String) {
+        into.push_str(&self.to_string());
+    }
+
+    /// `exact` or `dequantised`.
+    fn parse(text: &str) -> Result<Decoding, String> {
+        match text {
+            "exact" => Ok(Decoding::Exact),
+            "dequantised" => Ok(Decoding::Dequantised),
+            other => Err(format!("`{other}` is neither `exact` nor `dequantised`")),
+        }
+    }
 }
 
 impl fmt::Display for Placement {

@@ -2,7 +2,7 @@
 
 use super::row_state::RowState;
 use super::walk::{Factor, Walk};
-use crate::cache::Format;
+use crate::cache::{Decoding, Format};
 use crate::feature::Features;
 use crate::index::{Block, Keys, Queries};
 use tilewright_lang::prelude::*;
@@ -30,6 +30,7 @@ pub fn attention_forward<E: Float, C: Float>(
     value_dim: usize,
     features: Features,
     cache: Format,
+    decoding: Decoding,
     factor: Factor,
 ) {
     // The last queries first: they often attend to the most keys.
@@ -42,8 +43,8 @@ pub fn attention_forward<E: Float, C: Float>(
     let state = RowState::with_sinks(&features, &at, value_dim);
     let q = at.load(q.at(batch), head_dim);
     let all = Keys { first: scalar(0), end: at.kv_len };
-    let walk =
-        Walk { q, at: &at, kv_head, scale, keys, head_dim, value_dim, features: &features, cache: &cache, factor };
+    let (features, cache) = (&features, &cache);
+    let walk = Walk { q, at: &at, kv_head, scale, keys, head_dim, value_dim, features, cache, decoding, factor };
     let state = walk.run::<C>(all, state);
 
     at.store(o.at(batch), state.output().cast());

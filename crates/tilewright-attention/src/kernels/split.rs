@@ -2,7 +2,7 @@
 
 use super::row_state::RowState;
 use super::walk::{Factor, Walk};
-use crate::cache::Format;
+use crate::cache::{Decoding, Format};
 use crate::feature::Features;
 use crate::index::{Block, Keys, Queries};
 use tilewright_lang::prelude::*;
@@ -36,6 +36,7 @@ pub fn attention_split<E: Float, C: Float>(
     value_dim: usize,
     features: Features,
     cache: Format,
+    decoding: Decoding,
     factor: Factor,
 ) {
     let [program, heads_before, batch] = program_id();
@@ -53,8 +54,8 @@ pub fn attention_split<E: Float, C: Float>(
     let share = Keys { first: first + split * size, end: first + (split + 1) * size };
 
     let q = at.load(q.at(batch), head_dim);
-    let walk =
-        Walk { q, at: &at, kv_head, scale, keys, head_dim, value_dim, features: &features, cache: &cache, factor };
+    let (features, cache) = (&features, &cache);
+    let walk = Walk { q, at: &at, kv_head, scale, keys, head_dim, value_dim, features, cache, decoding, factor };
     let state = walk.run::<C>(share, RowState::new(at.rows(), value_dim));
 
     let place = batch * splits + split;

@@ -1,7 +1,7 @@
 //! The walk over the keys that forward and split share.
 
 use super::row_state::RowState;
-use crate::cache::{Format, Stretch};
+use crate::cache::{Decoding, Format, Loaded, Stretch};
 use crate::feature::{Features, Known};
 use crate::index::{Keys, Pairs, Queries};
 use std::f32::consts::LOG2_E;
@@ -27,6 +27,7 @@ pub(crate) struct Walk<'s, E: Float> {
     pub value_dim: usize,
     pub features: &'s Features,
     pub cache: &'s Format,
+    pub decoding: Decoding,
     pub factor: Factor,
 }
 
@@ -125,11 +126,30 @@ impl<E: Float> Walk<'_, E> {
     }
 
     fn step<C: Float>(&self, tile: &KeyTile<'_>, masks: Masks, state: &mut RowState) {
-        let Walk { q, kv_head, scale, features, .. } = *self;
+        let Walk { q, kv_head, decoding, head_dim, value_dim, .. } = *self;
         let KeyTile { stretch, own, at } = *tile;
         // What no query attends is not loaded: it may be NaN.
-        let dots = q.dot(stretch.load_keys::<C>(at, own, kv_head, self.head_dim).t());
-        let mut values = stretch.load_values::<C>(at, own, kv_head, self.value_dim);
+        let dots = match stretch.load_keys::<C>(at, own, kv_head, (head_dim, decoding)) {
+            Loaded::Rounded(keys) => q.dot(keys.t()),
+            Loaded::Exact(keys) => q.dot(keys.t()),
+        };
+        match stretch.load_values::<C>(at, own, kv_head, (value_dim, decoding)) {
+            Loaded::Rounded(values) => self.attend(tile, masks, dots, values, state),
+            Loaded::Exact(values) => self.attend(tile, masks, dots, values, state),
+        }
+    }
+
+    /// Adds the keys of a tile, whose products with the queries are `dots`.
+    fn attend<V: Float>(
+        &self,
+        tile: &KeyTile<'_>,
+        masks: Masks,
+        dots: Tile<f32>,
+        mut values: Tile<V>,
+        state: &mut RowState,
+    ) {
+        let Walk { scale, features, .. } = *self;
+        let KeyTile { stretch, own, at } = *tile;
         // Where nothing but the factor changes a product, it is left to the exponent.
         let bias = features.bias(at);
         let plain = self.factor == Factor::Positive && !features.change_scores() && bias.is_none();
@@ -150,7 +170,7 @@ impl<E: Float> Walk<'_, E> {
             if features.leave_holes() || !stretch.zero_outside() {
                 let exists = at.row < at.q_len; // what rows past the last query attend does not count
                 let by_any = (attended & exists).cast::<i32>().max_along(0).t();
-                values = (by_any != 0).select(values, Tile::full(Scalar::<C>::new(0.0), &[1, 1]));
+                values = (by_any != 0).select(values, Tile::full(Scalar::<V>::new(0.0), &[1, 1]));
             }
         }
         state.step(scores, factor, values);

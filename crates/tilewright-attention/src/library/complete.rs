@@ -118,6 +118,7 @@ fn planned(mut text: SpecText, q_len: usize, machine: Machine) -> Result<Tuned, 
         return Ok(Tuned { text, work: None });
     };
     let schedule = Schedule { heads, queries, keys };
+    text.entry("decoding".to_string()).or_insert(tuning::decoding(&cache, q, schedule, machine).to_string());
     tuning::check(schedule, head_dim, value_dim, &cache)?;
     Ok(Tuned { text, work: work.filter(|_| schedule == chosen) })
 }

@@ -67,9 +67,9 @@ pub fn encode(values: &[f32], elem: Elem, format: Affine, rounding: Rounding) ->
     Ok(out)
 }
 
-/// The number that a code stands for, `T(T(code * scale) + bias)`: f64 has enough digits that what it loses of the sum
-/// changes no bit of `elem`.
-pub(super) fn number(code: u32, scale: f64, bias: f64, elem: Elem) -> f64 {
+/// The number that a code stands for in a dequantised cache, `T(T(code * scale) + bias)`: f64 has enough digits that what it
+/// loses of the sum changes no bit of `elem`.
+pub(super) fn dequantised(code: u32, scale: f64, bias: f64, elem: Elem) -> f64 {
     elem.nearest(elem.nearest(f64::from(code) * scale) + bias)
 }
 
@@ -95,7 +95,7 @@ pub fn decode(encoded: &Encoded, elem: Elem, format: Affine) -> Result<Vec<f64>,
         for word in words {
             for i in 0..format.bits.codes_per_word() {
                 let code = word >> (format.bits.width() * i) & format.bits.largest();
-                out.push(number(code, *scale, *bias, elem));
+                out.push(dequantised(code, *scale, *bias, elem));
             }
         }
     }

@@ -11,7 +11,8 @@ use tilewright_ir::Elem;
 /// - f16, bf16: `|o - ref|` at most twice the largest error of the textbook computation over the tensor. Where the textbook
 ///   happens to be exact that leaves nothing, so a result is also right when it is what rounding gives of a number within
 ///   the f32 bound of the reference: half a unit in the last place of the reference on top of that bound.
-/// - lse, always f32: `|lse - ref| <= 1e-6 * max(1, A) + 2e-7 * |ref|`.
+/// - lse, always f32: `|lse - ref| <= 1e-6 * max(1, A) + 2e-7 * |ref|`. Where queries of f16 and bf16 attend over codes also twice
+///   the largest error of the textbook computation, which rounds the numbers that codes stand for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bound {
     elem: Elem,
@@ -19,24 +20,27 @@ pub struct Bound {
     f32: f64,
     /// Twice the textbook's largest error; 0 for f32.
     textbook: f64,
+    /// The same of lse; 0 where the textbook rounds nothing before it.
+    textbook_lse: f64,
     largest_score: f64,
 }
 
 impl Bound {
     /// The bound for results of this problem in the element type of its queries.
     pub fn of(problem: &Problem, reference: &Reference) -> Bound {
-        let textbook_error = match problem.q_elem {
-            Elem::F16 | Elem::Bf16 => {
-                let errors =
-                    textbook(problem, problem.q_elem).into_iter().zip(&reference.o).map(|(x, r)| (x - r).abs());
-                errors.filter(|e| e.is_finite()).fold(0.0, f64::max)
+        let (mut o, mut lse) = (0.0, 0.0);
+        if matches!(problem.q_elem, Elem::F16 | Elem::Bf16) {
+            let textbook = textbook(problem, problem.q_elem);
+            o = largest_error(&textbook.o, &reference.o);
+            if problem.dequantised.is_some() {
+                lse = largest_error(&textbook.lse, &reference.lse);
             }
-            Elem::F32 | Elem::I32 | Elem::U32 | Elem::I8 | Elem::U8 | Elem::Bool => 0.0,
-        };
+        }
         Bound {
             elem: problem.q_elem,
             f32: 2e-6 * reference.largest_value * (reference.largest_score / 16.0).max(1.0),
-            textbook: 2.0 * textbook_error,
+            textbook: 2.0 * o,
+            textbook_lse: 2.0 * lse,
             largest_score: reference.largest_score,
         }
     }
@@ -53,8 +57,14 @@ impl Bound {
 
     /// The largest allowed `|lse - reference|` of one row.
     pub fn lse(&self, reference: f64) -> f64 {
-        1e-6 * self.largest_score.max(1.0) + 2e-7 * reference.abs()
+        self.textbook_lse.max(1e-6 * self.largest_score.max(1.0) + 2e-7 * reference.abs())
     }
+}
+
+/// The largest finite difference.
+fn largest_error(got: &[f64], wanted: &[f64]) -> f64 {
+    let errors = got.iter().zip(wanted).map(|(x, r)| (x - r).abs());
+    errors.filter(|e| e.is_finite()).fold(0.0, f64::max)
 }
 
 /// Half a unit in the last place of `x`: relative to a normal number, and absolute for subnormal ones. 0 for f32, whose

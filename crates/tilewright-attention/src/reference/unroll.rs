@@ -1,7 +1,7 @@
 //! A cache read on the host, whatever its format: the keys or values in logical order.
 
 use crate::attention::Checked;
-use crate::cache::{Cache, Codes, Place, Tokens};
+use crate::cache::{Cache, Codes, Decoding, Place, Tokens};
 use crate::quant::Affine;
 use crate::reference::affine;
 use tilewright_runtime::TensorError;
@@ -14,13 +14,18 @@ pub(super) enum Side {
 }
 
 /// `[batch, kv_heads, capacity, dim]`; NaN where no token is.
-pub(super) fn unroll(cache: &Cache<'_>, side: Side, checked: &Checked) -> Result<Vec<f64>, TensorError> {
+pub(super) fn unroll(
+    cache: &Cache<'_>,
+    side: Side,
+    decoding: Decoding,
+    checked: &Checked,
+) -> Result<Vec<f64>, TensorError> {
     let shape = &checked.shape;
     let (tokens, tail, dim) = match side {
         Side::Keys => (&cache.keys, cache.tail.map(|tail| tail.k), shape.head_dim),
         Side::Values => (&cache.values, cache.tail.map(|tail| tail.v), shape.value_dim),
     };
-    let slots = numbers(tokens)?;
+    let slots = numbers(tokens, decoding)?;
     let tail = tail.map(|tail| Ok::<_, TensorError>((tail.shape()[2], tail.to_f64()?))).transpose()?;
     let per_head = tokens.shape()[2];
     let mut all = vec![f64::NAN; shape.batch * shape.kv_heads * shape.capacity * dim];
@@ -55,22 +60,26 @@ fn prefix(cache: &Cache<'_>, batch: usize) -> usize {
 }
 
 /// The numbers of the tokens, in the order of their tensor.
-fn numbers(tokens: &Tokens<'_>) -> Result<Vec<f64>, TensorError> {
+fn numbers(tokens: &Tokens<'_>, decoding: Decoding) -> Result<Vec<f64>, TensorError> {
     match tokens {
         Tokens::Stored(view) => view.to_f64(),
-        Tokens::Affine(codes) => decoded(codes),
+        Tokens::Affine(codes) => decoded(codes, decoding),
     }
 }
 
 /// The numbers that codes stand for, in the order of their words.
-fn decoded(codes: &Codes<'_>) -> Result<Vec<f64>, TensorError> {
+fn decoded(codes: &Codes<'_>, decoding: Decoding) -> Result<Vec<f64>, TensorError> {
     let Affine { bits, group } = codes.format;
     let elem = codes.scales.elem();
     let (words, scales, biases) = (codes.w.to_f64()?, codes.scales.to_f64()?, codes.biases.to_f64()?);
     let number = |at: usize| {
         let word = words[at / bits.codes_per_word()] as u32;
         let code = word >> (bits.width() * (at % bits.codes_per_word())) & bits.largest();
-        affine::number(code, scales[at / group.size()], biases[at / group.size()], elem)
+        let (scale, bias) = (scales[at / group.size()], biases[at / group.size()]);
+        match decoding {
+            Decoding::Exact => f64::from(code) * scale + bias,
+            Decoding::Dequantised => affine::dequantised(code, scale, bias, elem),
+        }
     };
     Ok((0..words.len() * bits.codes_per_word()).map(number).collect())
 }

@@ -119,7 +119,15 @@ impl Side {
         }
         side
     }
+    /// The numbers of a row; of codes the exact ones.
     pub fn row(&self, outer: usize, head: usize, slot: usize) -> Vec<f64> {
+        self.numbers_of(outer, head, slot, |x| x)
+    }
+    /// The same of a dequantised cache.
+    pub fn dequantised_row(&self, outer: usize, head: usize, slot: usize) -> Vec<f64> {
+        self.numbers_of(outer, head, slot, |x| self.elem.nearest(x))
+    }
+    fn numbers_of(&self, outer: usize, head: usize, slot: usize, round: impl Fn(f64) -> f64) -> Vec<f64> {
         let [_, h, s, d] = self.shape;
         let row = (outer * h + head) * s + slot;
         match self.affine {
@@ -130,7 +138,7 @@ impl Side {
                     let word = self.words[row * (d / per) + i / per];
                     let code = word >> (bits.width() * (i % per)) & ((1u32 << bits.width()) - 1);
                     let g = row * (d / group.size()) + i / group.size();
-                    self.elem.nearest(self.elem.nearest(f64::from(code) * self.scales[g]) + self.biases[g])
+                    round(round(f64::from(code) * self.scales[g]) + self.biases[g])
                 })
                 .collect(),
         }

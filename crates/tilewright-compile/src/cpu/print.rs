@@ -56,10 +56,14 @@ fn block(f: &mut fmt::Formatter<'_>, steps: &[Step], depth: usize) -> fmt::Resul
                 let (add, pairs) = (if *accumulate { "+" } else { "" }, if *pairs { " of pairs" } else { "" });
                 writeln!(f, "@{c} {add}= dot [{m}, {k}] x [{k}, {n}]{pairs} @{a} @{b}")?
             }
-            Step::DotRows(DotRows { a, b, transposed, c, m, n, k, accumulate, pairs, .. }) => {
+            Step::DotRows(DotRows { a, b, transposed, c, m, n, k, accumulate, by, .. }) => {
                 let (add, turned) = (if *accumulate { "+" } else { "" }, if *transposed { " transposed" } else { "" });
-                let pairs = if *pairs { " of pairs" } else { "" };
-                writeln!(f, "@{c} {add}= dot [{m}, {k}] x [{k}, {n}]{pairs} @{a}{turned} {b}")?
+                let by = match by {
+                    Arithmetic::Numbers => "",
+                    Arithmetic::Pairs => " of pairs",
+                    Arithmetic::Bytes => " of bytes",
+                };
+                writeln!(f, "@{c} {add}= dot [{m}, {k}] x [{k}, {n}]{by} @{a}{turned} {b}")?
             }
             Step::Decode { rows, count, columns, dst } => writeln!(f, "@{dst} = decode [{count}, {columns}] {rows}")?,
             Step::Transpose { src, dst, outer, rows, cols } => {

@@ -19,6 +19,8 @@ pub struct Target {
     pub lanes: u32,
     /// Whether products of bf16 numbers multiply two pairs in each lane.
     pub pairs: bool,
+    /// Whether there are products of bytes, four in each lane.
+    pub bytes: bool,
 }
 
 /// The most rows of a left operand whose product reads the right one row by row where it lies: packing it first costs as much
@@ -26,6 +28,8 @@ pub struct Target {
 pub const MAX_STREAMED: u32 = 8;
 /// Rows of a right operand that are read at a time.
 pub const ROWS_AT_ONCE: u32 = 16;
+/// Rows of a right operand that its codes, multiplied as bytes, and the other operand's digits have room of.
+pub const ROWS_IN_DIGITS: u32 = 48;
 
 /// How the bits of a lane are to be understood.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -170,7 +174,8 @@ pub enum Rows {
     Codes(Codes),
 }
 
-/// Where codes of a matrix lie, none of it in lanes. A code stands for `T(T(scale * code) + bias)`.
+/// Where codes of a matrix lie, none of it in lanes. A code stands for `T(T(scale * code) + bias)`, where T is f32 or the type of scale
+/// and bias.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Codes {
     /// Rows of words, the first code of a word in its lowest bits.
@@ -185,6 +190,18 @@ pub struct Codes {
     pub group: u32,
     /// The type T.
     pub rounds: Elem,
+}
+
+/// What is multiplied in a product of few rows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arithmetic {
+    /// f32 numbers.
+    Numbers,
+    /// bf16 numbers in pairs along k, as they stand in the lanes of `a`; rows of `b`, which are whole vectors of such numbers, are
+    /// paired where they are read.
+    Pairs,
+    /// Codes of `b`, whose numbers are not rounded, in groups of 32, 64 or 128, with digits of `a`.
+    Bytes,
 }
 
 /// `c = a b` or `c += a b`, f32, for few rows of `a`.
@@ -206,10 +223,9 @@ pub struct DotRows {
     pub k: u32,
     /// Whether `c` is added to.
     pub accumulate: bool,
-    /// Whether both operands are bf16 numbers in pairs along k, as they stand in the lanes of `a`; rows of `b`, which are
-    /// whole vectors of such numbers, are paired where they are read.
-    pub pairs: bool,
-    /// Room for [`ROWS_AT_ONCE`] rows of `b`.
+    /// What is multiplied.
+    pub by: Arithmetic,
+    /// Room for [`ROWS_AT_ONCE`] rows of `b`, or for [`ROWS_IN_DIGITS`] where bytes are multiplied.
     pub scratch: LaneIndex,
 }
 

@@ -1,10 +1,10 @@
 //! Right operands of products that need not be packed: rows in memory that few rows of a left operand read where they lie,
 //! and numbers that stand as codes.
 //!
-//! Codes are found by structure alone: `T(T(code * scale) + bias)`, where codes are unpacked from words in memory, scale and
+//! Codes are found by structure alone: `T(T(code * scale) + bias)`, or the same in f32, where codes are unpacked from words in memory, scale and
 //! bias come from memory too, one for each row of a `[rows * groups, group]` tile, and nothing else reads what is between.
 
-use super::program::ROWS_AT_ONCE;
+use super::program::{ROWS_AT_ONCE, Target};
 use std::collections::HashMap;
 use tilewright_ir::op::{Elementwise, Memory, ShapeOp};
 use tilewright_ir::{Elem, Inst, Kernel, Op, RegionId, ValueId};
@@ -23,10 +23,21 @@ pub(super) struct CodesOf {
     pub parts: [Inst; 3],
     pub bits: u8,
     pub group: u32,
-    /// The type that the product and the sum are rounded to.
+    /// The type that the product and the sum are rounded to; f32 where they are not.
     pub rounds: Elem,
+    /// The type of scales and biases.
+    pub scales: Elem,
     /// Everything that stands for the numbers, but for the last instruction.
     pub inner: Vec<ValueId>,
+}
+
+impl CodesOf {
+    /// Whether a product of few rows multiplies the codes themselves.
+    pub fn are_multiplied(&self, target: Target) -> bool {
+        /// Neighbours in a row whose products add up: two quarters of a vector of bytes at least, and what fits an i32 at most.
+        const GROUPS: [u32; 3] = [32, 64, 128];
+        target.bytes && self.rounds == Elem::F32 && self.scales != Elem::F32 && GROUPS.contains(&self.group)
+    }
 }
 
 impl<'k> Makers<'k> {
@@ -135,7 +146,9 @@ impl<'k> Makers<'k> {
                 let (words, bits) = self.unpacked(code, [rows, width], &mut inner)?;
                 let scales = self.of_groups(scale, [rows, width / group], &mut inner)?;
                 inner.retain(|&value| value != root);
-                Some(CodesOf { parts: [words, scales, biases.clone()], bits, group: group as u32, rounds, inner })
+                let elem = self.kernel.ty(scales.results[0]).elem();
+                let parts = [words, scales, biases.clone()];
+                Some(CodesOf { parts, bits, group: group as u32, rounds, scales: elem, inner })
             })
         })
     }

@@ -9,6 +9,7 @@ mod fold;
 mod invariant;
 mod narrow;
 
+pub(crate) use narrow::rounds_scores;
 use tilewright_ir::{Diagnostic, Diagnostics, Kernel};
 
 /// One step of the pipeline.

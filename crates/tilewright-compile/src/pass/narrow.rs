@@ -7,17 +7,19 @@
 //! the bound of f32: there the weights stay f32 too.
 
 use super::edit::take_insts;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use tilewright_ir::op::{Control, Elementwise, Matmul, ShapeOp};
 use tilewright_ir::{Elem, Inst, Kernel, Op, RegionId, Type, ValueId};
 
-/// Whether products are of 16-bit tiles, and of f32 weights at most: results are held to a bound of 16 bits.
-pub(super) fn rounds_scores(kernel: &Kernel) -> bool {
+/// Whether products are of 16-bit tiles, of f32 weights and of codes at most: results are held to a bound of 16 bits.
+pub(crate) fn rounds_scores(kernel: &Kernel) -> bool {
     let weights = Weights::of(kernel);
     let dots = kernel.regions.iter().flat_map(|r| &r.insts).filter(|inst| inst.op == Op::Matmul(Matmul::Dot));
-    let sides: Vec<ValueId> = dots.flat_map(|inst| [inst.operands[0], inst.operands[1]]).collect(); // the verifier counted them
-    let wide = |value: &&ValueId| kernel.ty(**value).elem() == Elem::F32;
-    sides.iter().any(|side| !wide(&side)) && sides.iter().filter(wide).all(|side| weights.has(*side))
+    let dots: Vec<[ValueId; 2]> = dots.map(|inst| [inst.operands[0], inst.operands[1]]).collect(); // the verifier counted them
+    let narrow = |value: ValueId| kernel.ty(value).elem() != Elem::F32;
+    let rounded = |value: ValueId| narrow(value) || weights.has(value);
+    dots.iter().flatten().any(|&side| narrow(side))
+        && dots.iter().all(|&[a, b]| rounded(a) && (rounded(b) || weights.are_codes(b)))
 }
 
 pub(super) fn run(kernel: &mut Kernel) {
@@ -34,11 +36,13 @@ fn narrow_where(kernel: &mut Kernel, wanted: fn(Elem) -> bool) {
     if !rounds_scores(kernel) {
         return;
     }
+    let weights = Weights::of(kernel);
+    let weights: HashSet<ValueId> = weights.makers.keys().copied().filter(|&value| weights.has(value)).collect();
     for region in (0..kernel.regions.len() as u32).map(RegionId) {
         let mut insts = Vec::new();
         for mut inst in take_insts(kernel, region) {
             if inst.op == Op::Matmul(Matmul::Dot) {
-                narrow(kernel, region, &mut inst, &mut insts, wanted);
+                narrow(kernel, region, &mut inst, &mut insts, |from, to| weights.contains(&from) && wanted(to));
             }
             insts.push(inst);
         }
@@ -46,18 +50,24 @@ fn narrow_where(kernel: &mut Kernel, wanted: fn(Elem) -> bool) {
     }
 }
 
-/// Puts a cast in front of the product where one side is f32 and the other is not.
-fn narrow(kernel: &mut Kernel, region: RegionId, dot: &mut Inst, before: &mut Vec<Inst>, wanted: fn(Elem) -> bool) {
+/// Puts a cast in front of the product where one side is f32 and the other is not, if the value may become that type.
+fn narrow(
+    kernel: &mut Kernel,
+    region: RegionId,
+    dot: &mut Inst,
+    before: &mut Vec<Inst>,
+    wanted: impl Fn(ValueId, Elem) -> bool,
+) {
     let elems = [0, 1].map(|side| kernel.ty(dot.operands[side]).elem());
     let (side, to) = match elems {
         [Elem::F32, to @ (Elem::F16 | Elem::Bf16)] => (0, to),
         [to @ (Elem::F16 | Elem::Bf16), Elem::F32] => (1, to),
         _ => return,
     };
-    if !wanted(to) {
+    let from = dot.operands[side];
+    if !wanted(from, to) {
         return;
     }
-    let from = dot.operands[side];
     let Some(shape) = kernel.ty(from).shape() else { return };
     let cast = kernel.add_value(Type::tile(to, shape), region, dot.site);
     let op = Elementwise::Cast { to }.into();
@@ -97,6 +107,36 @@ impl Weights<'_> {
             Op::Elementwise(_) | Op::ShapeOp(_) | Op::Reduce(_) | Op::Matmul(_) | Op::Memory(_) | Op::Control(_) => {
                 false
             }
+        }
+    }
+
+    /// Whether a value is the numbers of codes, `scale * code + bias` with a scale and a bias of 16 bits, rows of which may be zero.
+    fn are_codes(&self, value: ValueId) -> bool {
+        let Some(maker) = self.makers.get(&value) else { return false };
+        match (&maker.op, &maker.operands[..]) {
+            (Op::ShapeOp(ShapeOp::Unpack { .. }), _) => true,
+            (Op::ShapeOp(ShapeOp::Reshape { .. } | ShapeOp::Transpose), &[of])
+            | (Op::Elementwise(Elementwise::Cast { .. }), &[of]) => self.are_codes(of),
+            (Op::Elementwise(Elementwise::Add | Elementwise::Mul), &[x, y]) => {
+                [(x, y), (y, x)].into_iter().any(|(codes, other)| self.is_stored(other) && self.are_codes(codes))
+            }
+            (Op::Elementwise(Elementwise::Select), &[_, x, zero]) => self.are_codes(x) && self.is_zero(zero),
+            (
+                Op::Elementwise(_) | Op::ShapeOp(_) | Op::Reduce(_) | Op::Matmul(_) | Op::Memory(_) | Op::Control(_),
+                _,
+            ) => false,
+        }
+    }
+
+    /// Whether a value is 16-bit numbers from memory.
+    fn is_stored(&self, value: ValueId) -> bool {
+        let Some(maker) = self.makers.get(&value) else { return false };
+        match (&maker.op, &maker.operands[..]) {
+            (Op::ShapeOp(ShapeOp::Reshape { .. }), &[of]) | (Op::Elementwise(Elementwise::Cast { .. }), &[of]) => {
+                self.is_stored(of)
+            }
+            (Op::Memory(_), _) => matches!(self.kernel.ty(value).elem(), Elem::F16 | Elem::Bf16),
+            (Op::Elementwise(_) | Op::ShapeOp(_) | Op::Reduce(_) | Op::Matmul(_) | Op::Control(_), _) => false,
         }
     }
 

@@ -5,7 +5,7 @@ use super::memory::{self, Place, View};
 use super::pairs::Panels;
 use super::rows::{self, Codes, Reader};
 use crate::device::Grid;
-use tilewright_compile::cpu::{Lane, LaneIndex, Pack, PackSource, Program, Rows, Step, ViewIndex, Window};
+use tilewright_compile::cpu::{Arithmetic, Lane, LaneIndex, Pack, PackSource, Program, Rows, Step, ViewIndex, Window};
 use tilewright_ir::op::Reduce;
 use tilewright_ir::{Elem, MAX_TILE_RANK};
 
@@ -136,7 +136,12 @@ impl Thread<'_> {
                 unsafe { run(dot, self.lanes) }
             }
             Step::DotRows(dot) => {
-                let run = kernels.pairs.filter(|_| dot.pairs).map_or(kernels.dot_rows, |pairs| pairs.dot_rows);
+                let run = match dot.by {
+                    Arithmetic::Numbers => None,
+                    Arithmetic::Pairs => kernels.pairs.map(|pairs| pairs.dot_rows),
+                    Arithmetic::Bytes => kernels.dot_bytes,
+                };
+                let run = run.unwrap_or(kernels.dot_rows);
                 // SAFETY: as above; the rows are as wide as the lowering says.
                 self.reader(&dot.b, |rows| unsafe { run(dot, rows, self.lanes) });
             }

@@ -3,6 +3,7 @@
 //! The numeric code is written once, as generic inlined functions; [`kernels!`](self) compiles them again for each
 //! instruction set under `#[target_feature]`, and the device picks one table of functions when it starts.
 
+use super::digits;
 use super::gemm;
 use super::memory::{self, Place};
 use super::pack;
@@ -64,7 +65,11 @@ impl Isa {
         let pairs = self == Isa::Avx512 && is_x86_feature_detected!("avx512bf16");
         #[cfg(not(target_arch = "x86_64"))]
         let pairs = false;
-        Target { pairs, ..self.kernels().target }
+        #[cfg(target_arch = "x86_64")]
+        let bytes = self == Isa::Avx512 && is_x86_feature_detected!("avx512vnni");
+        #[cfg(not(target_arch = "x86_64"))]
+        let bytes = false;
+        Target { pairs, bytes, ..self.kernels().target }
     }
 
     /// The functions compiled for it. The processor must have it: only [`available`](Isa::available) makes these values
@@ -100,6 +105,8 @@ pub(super) struct Kernels {
     pub unpack: unsafe fn(*const u32, *mut u32, u32, u8),
     /// Of bf16 numbers in pairs, where the processor can have an instruction for them.
     pub pairs: Option<&'static Pairs>,
+    /// Of codes that are multiplied as bytes, where the processor can have an instruction for them.
+    pub dot_bytes: Option<unsafe fn(&DotRows, &Reader<'_>, *mut u32)>,
     /// A chain of fused multiply-adds in registers: how many were done. For measuring the ceiling.
     pub fma_chain: unsafe fn(u64) -> (u64, f32),
 }
@@ -155,9 +162,16 @@ mod avx512_pairs {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+unsafe fn dot_bytes(dot: &DotRows, rows: &Reader<'_>, arena: *mut u32) {
+    // SAFETY: the caller's promise.
+    unsafe { digits::run::<simd::Avx512>(dot, rows, arena) }
+}
+
 /// Compiles the numeric code for one instruction set: a module with its table.
 macro_rules! kernels {
-    ($isa:ident, $simd:ty, panel $panel:literal, block $block:literal, pairs $pairs:expr, features [$($feature:tt),*]) => {
+    ($isa:ident, $simd:ty, panel $panel:literal, block $block:literal, pairs $pairs:expr, bytes $bytes:expr, features [$($feature:tt),*]) => {
         mod $isa {
             use super::*;
 
@@ -169,7 +183,7 @@ macro_rules! kernels {
             }
 
             pub static KERNELS: Kernels = Kernels {
-                target: Target { panel: $panel, block: $block, lanes: <$simd>::LANES as u32, pairs: false },
+                target: Target { panel: $panel, block: $block, lanes: <$simd>::LANES as u32, pairs: false, bytes: false },
                 vector: run_vector,
                 dot: run_dot,
                 dot_rows,
@@ -179,6 +193,7 @@ macro_rules! kernels {
                 pack_transposed,
                 unpack,
                 pairs: $pairs,
+                dot_bytes: $bytes,
                 fma_chain,
             };
 
@@ -240,9 +255,9 @@ macro_rules! kernels {
 }
 
 #[cfg(target_arch = "x86_64")]
-kernels!(avx512, simd::Avx512, panel 32, block 1024, pairs Some(&avx512_pairs::PAIRS), features ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c"]);
+kernels!(avx512, simd::Avx512, panel 32, block 1024, pairs Some(&avx512_pairs::PAIRS), bytes Some(dot_bytes), features ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c"]);
 #[cfg(target_arch = "x86_64")]
-kernels!(avx2, simd::Avx2, panel 16, block 1024, pairs None, features ["avx2", "fma", "f16c"]);
+kernels!(avx2, simd::Avx2, panel 16, block 1024, pairs None, bytes None, features ["avx2", "fma", "f16c"]);
 #[cfg(target_arch = "aarch64")]
-kernels!(neon, simd::Neon, panel 16, block 1024, pairs None, features ["neon"]);
-kernels!(portable, simd::Portable, panel 16, block 1024, pairs None, features []);
+kernels!(neon, simd::Neon, panel 16, block 1024, pairs None, bytes None, features ["neon"]);
+kernels!(portable, simd::Portable, panel 16, block 1024, pairs None, bytes None, features []);

@@ -15,6 +15,7 @@
 //! - `isa`: all of these compiled for each instruction set, one chosen at run time
 
 mod ahead;
+mod digits;
 mod exec;
 mod gemm;
 mod isa;

@@ -8,7 +8,6 @@ use super::simd::Simd;
 use super::stream::Product;
 use std::marker::PhantomData;
 use std::ops::Range;
-use tilewright_ir::Elem;
 
 /// Vectors of pairs of bf16 numbers: [`fma`](Simd::fma) multiplies and adds both of a lane. Subnormal numbers may become zero.
 ///
@@ -20,12 +19,6 @@ pub(super) trait PairSimd: Simd<Vector = <Self::Numbers as Simd>::Vector> {
 
     /// The numbers of two vectors, one after the other, rounded.
     unsafe fn rounded(first: Self::Vector, second: Self::Vector) -> Self::Vector;
-    /// `T(T(scale * code) + bias)`, with this scale and bias in every lane, of codes of 8 bits: twice as many bytes as lanes.
-    unsafe fn of_bytes(from: *const u8, affine: [Self::Vector; 2]) -> Self::Vector;
-    /// The same of all codes of 4 bits.
-    unsafe fn table_of(affine: [Self::Vector; 2]) -> Self::Vector;
-    /// The entries of a table at codes of 4 bits, the lower half of a byte first: as many bytes as lanes.
-    unsafe fn at_nibbles(from: *const u8, table: Self::Vector) -> Self::Vector;
     /// The numbers of two vectors in turns: lane i pairs number i of both, and in the second result number `LANES + i`.
     unsafe fn in_turns(first: Self::Vector, second: Self::Vector) -> [Self::Vector; 2];
 }
@@ -71,43 +64,28 @@ floats!(F16Row, |row, column| rounded::<V, P, _>(row, &(), column));
 floats!(F32Row, |row, column| rounded::<V, P, _>(row, &(), column));
 floats!(CopiedRow, |row, column| rounded::<V, P, _>(row, &(), column));
 
-impl<V: Simd, R: Round> PairedRow<V> for BytesRow<R> {
-    type Shared = [V::Vector; 2];
+/// Implements [`PairedRow`] for rows of codes.
+macro_rules! codes {
+    ($name:ident) => {
+        impl<V: Simd, R: Round> PairedRow<V> for $name<R> {
+            type Shared = <Self as Row<V>>::State;
 
-    #[inline(always)]
-    unsafe fn shared<P: PairSimd<Numbers = V>>(&self, stretch: usize) -> [V::Vector; 2] {
-        // SAFETY: the caller's promise.
-        unsafe { self.0.affine::<V>(stretch) }
-    }
+            #[inline(always)]
+            unsafe fn shared<P: PairSimd<Numbers = V>>(&self, stretch: usize) -> Self::Shared {
+                // SAFETY: the caller's promise.
+                unsafe { Row::<V>::state(self, stretch) }
+            }
 
-    #[inline(always)]
-    unsafe fn pairs<P: PairSimd<Numbers = V>>(&self, shared: &[V::Vector; 2], column: usize) -> P::Vector {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match R::ELEM {
-                Elem::Bf16 => P::of_bytes(self.0.codes.add(column), *shared),
-                _ => rounded::<V, P, _>(self, shared, column),
+            #[inline(always)]
+            unsafe fn pairs<P: PairSimd<Numbers = V>>(&self, shared: &Self::Shared, column: usize) -> P::Vector {
+                // SAFETY: the caller's promise.
+                unsafe { rounded::<V, P, _>(self, shared, column) }
             }
         }
-    }
+    };
 }
-
-impl<V: Simd, R: Round> PairedRow<V> for NibblesRow<R> {
-    /// All that a code can stand for in its group.
-    type Shared = V::Vector;
-
-    #[inline(always)]
-    unsafe fn shared<P: PairSimd<Numbers = V>>(&self, stretch: usize) -> V::Vector {
-        // SAFETY: the caller's promise.
-        unsafe { P::table_of(self.0.affine::<V>(stretch)) }
-    }
-
-    #[inline(always)]
-    unsafe fn pairs<P: PairSimd<Numbers = V>>(&self, table: &V::Vector, column: usize) -> P::Vector {
-        // SAFETY: the caller's promise.
-        unsafe { P::at_nibbles(self.0.codes.add(column / 2), *table) }
-    }
-}
+codes!(BytesRow);
+codes!(NibblesRow);
 
 /// Two vectors of numbers as one of pairs.
 ///

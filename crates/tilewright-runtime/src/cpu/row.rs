@@ -70,7 +70,7 @@ floats!(Bf16Row, u16, load_bf16, asks true);
 // A copy, which was written just now.
 floats!(CopiedRow, f32, load, asks false);
 
-/// A row of codes with a scale and a bias for each `group` of them: the numbers `T(T(scale * code) + bias)`.
+/// A row of codes with a scale and a bias for each `group` of them: the numbers `T(T(scale * code) + bias)`, as [`Round`] says.
 #[derive(Clone, Copy)]
 pub(super) struct CodesRow<R> {
     pub codes: *const u8,
@@ -163,10 +163,22 @@ unsafe fn number<V: Simd, R: Round>(code: V::Vector, [scale, bias]: [V::Vector; 
     unsafe { R::round::<V>(V::add(R::round::<V>(V::mul(code, scale)), bias)) }
 }
 
-/// A type that numbers are rounded to. No closures: wherever these are not inlined, they are compiled without the instruction
-/// set.
+/// The type of scales and biases, and whether the numbers of codes are rounded to it or stay f32. No closures: wherever these are not
+/// inlined, they are compiled without the instruction set.
 pub(super) trait Round: Copy {
     const ELEM: Elem;
+
+    /// One number of this type.
+    ///
+    /// # Safety
+    /// `row` has more than `at`.
+    unsafe fn one(row: *const u8, at: usize) -> f32;
+
+    /// A vector of numbers of this type.
+    ///
+    /// # Safety
+    /// The instruction set of `V`; `row` has so many from `at` on.
+    unsafe fn load<V: Simd>(row: *const u8, at: usize) -> V::Vector;
 
     /// A number of this type in every lane.
     ///
@@ -183,12 +195,27 @@ pub(super) trait Round: Copy {
 
 /// Implements [`Round`] for the type that is stored as `$stored`.
 macro_rules! round {
-    ($name:ident: $elem:ident as $stored:ident; splat $from:ident => $splat:expr; one $a:ident => $one:expr; all $round:ident) => {
+    (
+        $name:ident: $elem:ident as $stored:ident;
+        splat $from:ident => $splat:expr; load $load:ident; one $a:ident => $one:expr; all $round:ident
+    ) => {
         #[derive(Clone, Copy)]
         pub(super) struct $name;
 
         impl Round for $name {
             const ELEM: Elem = Elem::$elem;
+
+            #[inline(always)]
+            unsafe fn one(row: *const u8, at: usize) -> f32 {
+                // SAFETY: the caller's promise.
+                f32::from_bits(unsafe { row.cast::<$stored>().add(at).read() }.lane())
+            }
+
+            #[inline(always)]
+            unsafe fn load<V: Simd>(row: *const u8, at: usize) -> V::Vector {
+                // SAFETY: the caller's promise; the stored type is as large as what is read.
+                unsafe { V::$load(row.cast::<$stored>().add(at).cast()) }
+            }
 
             #[inline(always)]
             unsafe fn splat<V: Simd>(row: *const u8, at: usize) -> V::Vector {
@@ -210,6 +237,13 @@ macro_rules! round {
         }
     };
 }
-round!(ToF32: F32 as Word; splat from => V::splat(f32::from_bits(from.read().lane())); one x => x; all round_f32);
-round!(ToF16: F16 as F16Bits; splat from => V::splat(f32::from_bits(from.read().lane())); one x => math::round_f16(x); all round_f16);
-round!(ToBf16: Bf16 as Bf16Bits; splat from => V::splat_bf16(from.cast()); one x => math::round_bf16(x); all round_bf16);
+round!(ToF32: F32 as Word;
+    splat from => V::splat(f32::from_bits(from.read().lane())); load load; one x => x; all round_f32);
+round!(ToF16: F16 as F16Bits;
+    splat from => V::splat(f32::from_bits(from.read().lane())); load load_f16; one x => math::round_f16(x); all round_f16);
+round!(ToBf16: Bf16 as Bf16Bits;
+    splat from => V::splat_bf16(from.cast()); load load_bf16; one x => math::round_bf16(x); all round_bf16);
+round!(ExactF16: F16 as F16Bits;
+    splat from => V::splat(f32::from_bits(from.read().lane())); load load_f16; one x => x; all round_f32);
+round!(ExactBf16: Bf16 as Bf16Bits;
+    splat from => V::splat_bf16(from.cast()); load load_bf16; one x => x; all round_f32);

@@ -5,7 +5,8 @@ use super::ahead;
 use super::memory::{Columns, Place, Stored, with_stored};
 use super::paired_rows::PairedRow;
 use super::row::{
-    Bf16Row, BytesRow, CodesRow, CopiedRow, F16Row, F32Row, NibblesRow, Round, Row, ToBf16, ToF16, ToF32,
+    Bf16Row, BytesRow, CodesRow, CopiedRow, ExactBf16, ExactF16, F16Row, F32Row, NibblesRow, Round, Row, ToBf16, ToF16,
+    ToF32,
 };
 use super::simd::Simd;
 use super::stream::TOGETHER;
@@ -49,14 +50,24 @@ pub(super) trait Visitor<V: Simd> {
     unsafe fn visit<B: Block<V, Row: PairedRow<V>>>(&self, first: usize, count: usize, rows: &B);
 }
 
+/// Where rows of codes are.
+pub(super) struct CodeRows {
+    pub words: Run,
+    pub scales: Run,
+    pub biases: Run,
+    pub group: usize,
+    /// The type of scales and biases.
+    pub elem: Elem,
+}
+
 /// Where rows at equal distances begin.
 #[derive(Clone, Copy)]
-struct Run {
+pub(super) struct Run {
     start: *const u8,
     /// From one row to the next, in bytes.
-    step: isize,
+    pub step: isize,
     /// From a row to the one to ask for when it is read, in bytes.
-    ahead: isize,
+    pub ahead: isize,
     /// Of a row.
     bytes: usize,
     /// Rows that begin in one cache line, at least one.
@@ -71,7 +82,7 @@ impl Run {
     }
 
     #[inline(always)]
-    fn row(&self, at: usize) -> *const u8 {
+    pub fn row(&self, at: usize) -> *const u8 {
         self.start.wrapping_offset(at as isize * self.step)
     }
 
@@ -199,7 +210,7 @@ pub(super) struct Wanted {
     pub width: usize,
     /// How many rows they are multiplied with.
     pub uses: usize,
-    /// Room for [`ROWS_AT_ONCE`] rows.
+    /// Room for [`ROWS_AT_ONCE`] rows, at least.
     pub scratch: *mut f32,
 }
 
@@ -241,6 +252,25 @@ impl Wanted {
     }
 }
 
+/// An expression in which `$round` is what the numbers of codes are rounded to, and the type of their scales.
+macro_rules! with_round {
+    ($codes:ident, $round:ident => $body:expr) => {
+        match ($codes.rounds, $codes.scales.place.elem()) {
+            (Elem::Bf16, _) => with_round!(@ToBf16, $round => $body),
+            (Elem::F16, _) => with_round!(@ToF16, $round => $body),
+            (_, Elem::Bf16) => with_round!(@ExactBf16, $round => $body),
+            (_, Elem::F16) => with_round!(@ExactF16, $round => $body),
+            (_, Elem::F32 | Elem::I32 | Elem::U32 | Elem::I8 | Elem::U8 | Elem::Bool) => {
+                with_round!(@ToF32, $round => $body)
+            }
+        }
+    };
+    (@$kind:ident, $round:ident => $body:expr) => {{
+        type $round = $kind;
+        $body
+    }};
+}
+
 impl Reader<'_> {
     /// Has all rows visited, in order.
     ///
@@ -253,13 +283,7 @@ impl Reader<'_> {
         unsafe {
             match self {
                 Reader::Stored(rows) => rows.visit::<V>(wanted, visitor),
-                Reader::Codes(codes) => match codes.rounds {
-                    Elem::Bf16 => codes.visit::<V, ToBf16>(wanted, visitor),
-                    Elem::F16 => codes.visit::<V, ToF16>(wanted, visitor),
-                    Elem::F32 | Elem::I32 | Elem::U32 | Elem::I8 | Elem::U8 | Elem::Bool => {
-                        codes.visit::<V, ToF32>(wanted, visitor);
-                    }
-                },
+                Reader::Codes(codes) => with_round!(codes, R => codes.visit::<V, R>(wanted, visitor)),
             }
         }
     }
@@ -272,15 +296,7 @@ impl Reader<'_> {
     pub unsafe fn decode<V: Simd>(&self, rows: usize, width: usize, dst: *mut f32) {
         let Reader::Codes(codes) = self else { return };
         // SAFETY: the caller's promise.
-        unsafe {
-            match codes.rounds {
-                Elem::Bf16 => codes.decode::<V, ToBf16>(0..rows, rows, width, dst),
-                Elem::F16 => codes.decode::<V, ToF16>(0..rows, rows, width, dst),
-                Elem::F32 | Elem::I32 | Elem::U32 | Elem::I8 | Elem::U8 | Elem::Bool => {
-                    codes.decode::<V, ToF32>(0..rows, rows, width, dst);
-                }
-            }
-        }
+        unsafe { with_round!(codes, R => codes.decode::<V, R>(0..rows, rows, width, dst)) }
     }
 }
 
@@ -413,7 +429,7 @@ impl<V: Simd> Source<V> for Rows<'_> {
     }
 }
 
-/// `T(T(scale * code) + bias)`, with a scale and a bias for each `group` neighbours.
+/// `T(T(scale * code) + bias)`, with a scale and a bias for each `group` neighbours; T is f32, or their type.
 pub(super) struct Codes<'p> {
     pub words: Rows<'p>,
     pub scales: Rows<'p>,
@@ -430,18 +446,47 @@ impl Codes<'_> {
     /// # Safety
     /// As [`Rows::run`].
     #[inline(always)]
-    unsafe fn run<R: Round>(&self, first: usize, rows: usize, width: usize) -> (usize, Option<CodesRows<R>>) {
-        let Codes { words, scales, biases, bits, group, .. } = self;
-        let whole = words.are_whole(Elem::U32, width * usize::from(*bits) / 32)
-            && [scales, biases].iter().all(|of| of.are_whole(R::ELEM, width / group));
+    pub unsafe fn in_place(&self, first: usize, rows: usize, width: usize) -> (usize, Option<CodeRows>) {
+        let &Codes { ref words, ref scales, ref biases, bits, group, .. } = self;
+        let elem = scales.place.elem();
+        let whole = words.are_whole(Elem::U32, width * usize::from(bits) / 32)
+            && [scales, biases].iter().all(|of| of.are_whole(elem, width / group));
         // SAFETY: the caller's promise.
         let [(a, words), (b, scales), (c, biases)] = [words, scales, biases].map(|of| unsafe { of.run(first, rows) });
         let rows = words.zip(scales).zip(biases).filter(|_| whole);
-        let rows = rows.map(|((words, scales), biases)| {
-            let group = *group;
-            CodesRows { words, scales, biases, group, rounds: PhantomData }
-        });
+        let rows = rows.map(|((words, scales), biases)| CodeRows { words, scales, biases, group, elem });
         (a.min(b).min(c), rows)
+    }
+
+    /// The same to be read as numbers.
+    ///
+    /// # Safety
+    /// As [`Rows::run`].
+    #[inline(always)]
+    unsafe fn run<R: Round>(&self, first: usize, rows: usize, width: usize) -> (usize, Option<CodesRows<R>>) {
+        // SAFETY: the caller's promise.
+        let (count, rows) = unsafe { self.in_place(first, rows, width) };
+        let rows = rows.filter(|rows| rows.elem == R::ELEM);
+        let rows = rows.map(|CodeRows { words, scales, biases, group, .. }| CodesRows {
+            words,
+            scales,
+            biases,
+            group,
+            rounds: PhantomData,
+        });
+        (count, rows)
+    }
+
+    /// Has copies of the numbers of some rows visited.
+    ///
+    /// # Safety
+    /// As [`Reader::visit`].
+    #[inline(always)]
+    pub unsafe fn visit_copies<V: Simd>(&self, some: Range<usize>, wanted: Wanted, visitor: &impl Visitor<V>) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            with_round!(self, R => wanted.copied(some, &Numbers::<R> { of: self, rounds: PhantomData }, visitor));
+        }
     }
 
     /// The rows where they lie, or their numbers where these are used often or do not lie side by side.

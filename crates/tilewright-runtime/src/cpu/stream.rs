@@ -6,7 +6,7 @@ use super::row::Row;
 use super::rows::{Block, Reader, Visitor, Wanted};
 use super::simd::Simd;
 use std::marker::PhantomData;
-use tilewright_compile::cpu::DotRows;
+use tilewright_compile::cpu::{Arithmetic, DotRows};
 
 /// Rows of the left operand that share what is read of the right one.
 pub(super) const TOGETHER: usize = 4;
@@ -42,12 +42,12 @@ pub(super) unsafe fn run_pairs<P: PairSimd>(dot: &DotRows, reader: &Reader<'_>, 
 /// All that rows of the right operand are multiplied with.
 pub(super) struct Product {
     /// `[m, k]`, numbers or pairs.
-    a: *const f32,
+    pub a: *const f32,
     /// `[m, n]`.
-    c: *mut f32,
-    m: usize,
-    n: usize,
-    k: usize,
+    pub c: *mut f32,
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
     /// Whether the rows are the columns of the right operand.
     pub transposed: bool,
 }
@@ -66,8 +66,9 @@ impl Product {
     /// # Safety
     /// As [`run`].
     #[inline(always)]
-    unsafe fn of(dot: &DotRows, arena: *mut u32) -> (Product, Wanted) {
-        let DotRows { a, c, m, n, k, transposed, accumulate, pairs, scratch, .. } = *dot;
+    pub unsafe fn of(dot: &DotRows, arena: *mut u32) -> (Product, Wanted) {
+        let DotRows { a, c, m, n, k, transposed, accumulate, by, scratch, .. } = *dot;
+        let pairs = by == Arithmetic::Pairs;
         let (m, n, k) = (m as usize, n as usize, k as usize);
         // SAFETY: the lowering keeps these lanes inside the arena.
         let [a, c, scratch] =

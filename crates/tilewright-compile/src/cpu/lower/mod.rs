@@ -13,6 +13,7 @@ use super::forms::{Form, Forms, uses};
 use super::program::*;
 use super::units::{Unit, units};
 use super::weights::side_by_side;
+use crate::pass::rounds_scores;
 use std::collections::{HashMap, HashSet};
 use tilewright_ir::op::Elementwise;
 use tilewright_ir::{Elem, Inst, Kernel, Op, RegionId, Shape, Type, ValueId};
@@ -33,6 +34,8 @@ pub struct TooLarge {
 /// # Errors
 /// [`TooLarge`] above [`MAX_LANES`].
 pub fn lower(kernel: &Kernel, target: Target) -> Result<Program, TooLarge> {
+    // Digits of weights keep less of them than f32 does.
+    let target = Target { bytes: target.bytes && rounds_scores(kernel), ..target };
     let forms = Forms::new(kernel, target);
     let mut lowering = Lowering {
         kernel,

@@ -104,10 +104,16 @@ impl Lowering<'_> {
             RowsOf::Stored(inst) => Rows::Stored(self.stored(inst)),
             RowsOf::Codes(codes) => Rows::Codes(self.codes(codes)),
         };
-        let scratch_lanes = u64::from(ROWS_AT_ONCE) * u64::from(width);
+        let by = match rows {
+            _ if pairs => Arithmetic::Pairs,
+            RowsOf::Codes(codes) if codes.are_multiplied(self.target) => Arithmetic::Bytes,
+            RowsOf::Codes(_) | RowsOf::Stored(_) => Arithmetic::Numbers,
+        };
+        let scratch_rows = if by == Arithmetic::Bytes { ROWS_IN_DIGITS } else { ROWS_AT_ONCE };
+        let scratch_lanes = u64::from(scratch_rows) * u64::from(width);
         let scratch = self.arena.take(scratch_lanes);
         self.arena.give(scratch, scratch_lanes);
-        out.push(Step::DotRows(DotRows { a, b, transposed: *transposed, c, m, n, k, accumulate, pairs, scratch }));
+        out.push(Step::DotRows(DotRows { a, b, transposed: *transposed, c, m, n, k, accumulate, by, scratch }));
     }
 
     fn codes(&self, codes: &CodesOf) -> Codes {

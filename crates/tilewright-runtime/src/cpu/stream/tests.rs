@@ -1,12 +1,13 @@
-//! Products of few rows against sums in f64, for every instruction set: in numbers and in pairs, of floats and of codes, of rows that
-//! begin and end anywhere.
+//! Products of few rows against sums in f64, for every instruction set: in numbers, in pairs and in bytes, of floats and of codes, of
+//! rows that begin and end anywhere.
 
 use super::*;
 use crate::cpu::isa::Isa;
 use crate::cpu::memory::{Place, View};
 use crate::cpu::rows::{Codes, Rows};
 use half::{bf16, f16};
-use tilewright_compile::cpu::PackSource;
+use tilewright_compile::cpu::Target;
+use tilewright_compile::cpu::{PackSource, ROWS_IN_DIGITS};
 use tilewright_ir::Elem;
 
 /// Rows of the tensor, and those that count; the others are NaN.
@@ -30,7 +31,8 @@ enum Kind {
     F32,
     F16,
     Bf16,
-    Codes(u8),
+    /// So many bits, and what the numbers are rounded to.
+    Codes(u8, Elem),
 }
 
 impl Tensor {
@@ -60,14 +62,14 @@ impl Tensor {
                     words[at / 2] |= u32::from(bf16::from_f32(float).to_bits()) << (16 * (at % 2));
                     bf16::from_f32(float).to_f64()
                 }
-                Kind::Codes(bits) => {
+                Kind::Codes(bits, rounds) => {
                     let (code, per_word) = (next() & ((1 << bits) - 1), 32 / usize::from(bits));
                     words[at / per_word] |= code << (at % per_word * usize::from(bits));
                     if !counts {
                         scales[at / group] = bf16::NAN;
                     }
-                    let scaled = bf16::from_f32(code as f32 * scales[at / group].to_f32());
-                    bf16::from_f32(scaled.to_f32() + biases[at / group].to_f32()).to_f64()
+                    let scaled = rounds.nearest(f64::from(code) * scales[at / group].to_f64());
+                    rounds.nearest(scaled + biases[at / group].to_f64())
                 }
             };
         }
@@ -90,7 +92,7 @@ impl Tensor {
             Kind::F32 => [(Elem::F32, width); 3],
             Kind::F16 => [(Elem::F16, width); 3],
             Kind::Bf16 => [(Elem::Bf16, width); 3],
-            Kind::Codes(bits) => {
+            Kind::Codes(bits, _) => {
                 let groups = (Elem::Bf16, width / group);
                 [(Elem::U32, width * usize::from(bits) / 32), groups, groups]
             }
@@ -104,28 +106,23 @@ impl Tensor {
         let part = |i: usize| Rows::new(Place::new(&views[i], &[start, 0], &extents[i], None));
         f(&match kind {
             Kind::F32 | Kind::F16 | Kind::Bf16 => Reader::Stored(part(0)),
-            Kind::Codes(bits) => Reader::Codes(Codes {
-                words: part(0),
-                scales: part(1),
-                biases: part(2),
-                bits,
-                group,
-                rounds: Elem::Bf16,
-            }),
+            Kind::Codes(bits, rounds) => {
+                Reader::Codes(Codes { words: part(0), scales: part(1), biases: part(2), bits, group, rounds })
+            }
         });
     }
 }
 
 /// One product, by the functions of an instruction set.
-fn check(isa: Isa, tensor: &Tensor, pairs: bool, transposed: bool, m: usize, (start, rows): (i32, usize)) {
+fn check(isa: Isa, tensor: &Tensor, by: Arithmetic, transposed: bool, m: usize, (start, rows): (i32, usize)) {
     let &Tensor { kind, width, group, .. } = tensor;
-    let accumulate = m != 2;
+    let (accumulate, pairs) = (m != 2, by == Arithmetic::Pairs);
     let (n, k) = if transposed { (rows, width) } else { (width, rows) };
     let left: Vec<bf16> = (0..m * k).map(|i| bf16::from_f32((i * 37 % 101) as f32 / 50.0 - 1.0)).collect();
     let lanes = if pairs { k.div_ceil(2) } else { k };
     // Behind the left operand the result, which is added to, and then room for rows.
     let (c, scratch) = (m * lanes, m * (lanes + n));
-    let mut arena = vec![f32::NAN.to_bits(); scratch + 16 * width];
+    let mut arena = vec![f32::NAN.to_bits(); scratch + ROWS_IN_DIGITS as usize * width];
     for row in 0..m {
         for at in 0..k {
             let number = left[row * k + at];
@@ -140,25 +137,38 @@ fn check(isa: Isa, tensor: &Tensor, pairs: bool, transposed: bool, m: usize, (st
     let [m_, n_, k_] = [m, n, k].map(|x| x as u32);
     let b = tilewright_compile::cpu::Rows::Stored(PackSource::Lanes(0)); // the reader says where they are
     let dot =
-        DotRows { a: 0, b, transposed, c: c as u32, m: m_, n: n_, k: k_, accumulate, pairs, scratch: scratch as u32 };
+        DotRows { a: 0, b, transposed, c: c as u32, m: m_, n: n_, k: k_, accumulate, by, scratch: scratch as u32 };
     let kernels = isa.kernels();
-    let run = kernels.pairs.filter(|_| pairs).map_or(kernels.dot_rows, |pairs| pairs.dot_rows);
+    let run = match by {
+        Arithmetic::Numbers => Some(kernels.dot_rows),
+        Arithmetic::Pairs => kernels.pairs.map(|pairs| pairs.dot_rows),
+        Arithmetic::Bytes => kernels.dot_bytes,
+    };
+    let run = run.expect("asked for where it is there");
     // SAFETY: the processor has the instruction set; the arena has room for all of it.
     tensor.read(start, rows, |reader| unsafe { run(&dot, reader, arena.as_mut_ptr()) });
     let number = |row: usize, column: usize| {
         let slot = usize::try_from(start + row as i32).ok().filter(|slot| COUNT.contains(slot));
         slot.map_or(0.0, |slot| tensor.numbers[slot * width + column])
     };
+    let slots = (start..start + rows as i32).filter_map(|slot| usize::try_from(slot).ok());
+    let scales =
+        slots.filter(|slot| COUNT.contains(slot)).map(|slot| &tensor.scales[slot * width / group..][..width / group]);
+    let largest_scale = scales.flatten().fold(0.0, |most, scale| scale.to_f64().max(most));
     for row in 0..m {
         for column in 0..n {
             let right = |at: usize| if transposed { number(column, at) } else { number(at, column) };
             let wanted = if accumulate { 0.25 } else { 0.0 };
             let wanted = wanted + (0..k).map(|at| left[row * k + at].to_f64() * right(at)).sum::<f64>();
             let got = f64::from(f32::from_bits(arena[c + row * n + column]));
-            let bound = 1e-5 * (0..k).map(|at| (left[row * k + at].to_f64() * right(at)).abs()).sum::<f64>() + 1e-6;
+            // Digits of weights are off by 2^-16 of the largest of a group, and codes by which that is multiplied are at most 255.
+            let off =
+                if by == Arithmetic::Bytes && !transposed { 1.6e-5 * k as f64 * 255.0 * largest_scale } else { 0.0 };
+            let bound =
+                off + 1e-5 * (0..k).map(|at| (left[row * k + at].to_f64() * right(at)).abs()).sum::<f64>() + 1e-6;
             assert!(
                 (got - wanted).abs() <= bound,
-                "{} {kind:?} of {width} by {group}, pairs {pairs}, transposed {transposed}, {m} rows with {rows} from {start}: \
+                "{} {kind:?} of {width} by {group}, {by:?}, transposed {transposed}, {m} rows with {rows} from {start}: \
                  {row}, {column}: {got} {wanted}",
                 isa.name()
             );
@@ -168,28 +178,46 @@ fn check(isa: Isa, tensor: &Tensor, pairs: bool, transposed: bool, m: usize, (st
 
 #[test]
 fn products_of_few_rows_are_sums_wherever_the_rows_begin_and_end() {
-    let mut pairs_too = false;
-    for isa in Isa::available() {
-        let pairs = isa.target().pairs;
-        pairs_too |= pairs;
-        for kind in [Kind::F32, Kind::F16, Kind::Bf16, Kind::Codes(8), Kind::Codes(4)] {
-            for (width, group) in [(64, 32), (96, 32), (128, 64), (48, 16)] {
-                let tensor = Tensor::new(kind, width, group);
-                let alike = if matches!(kind, Kind::Codes(_)) { group } else { width };
-                let may_pair = pairs && matches!(kind, Kind::Bf16 | Kind::Codes(_)) && alike % 32 == 0;
-                for in_pairs in [false, true].into_iter().filter(|&in_pairs| may_pair || !in_pairs) {
-                    for transposed in [false, true] {
-                        for (m, place) in
-                            [(1, (4, 20)), (4, (-3, 96)), (8, (5, 21)), (3, (3, 1)), (5, (14, 79)), (2, (90, 5))]
-                        {
-                            check(isa, &tensor, in_pairs, transposed, m, place);
-                        }
+    let mut tried = Vec::new();
+    let codes = [(8, Elem::Bf16), (4, Elem::Bf16), (8, Elem::F32), (4, Elem::F32)];
+    let kinds = [Kind::F32, Kind::F16, Kind::Bf16].into_iter().chain(codes.map(|(bits, to)| Kind::Codes(bits, to)));
+    for (isa, kind) in Isa::available().into_iter().flat_map(|isa| kinds.clone().map(move |kind| (isa, kind))) {
+        for (width, group) in [(64, 32), (96, 32), (128, 64), (160, 32), (256, 128), (64, 64), (256, 32), (48, 16)] {
+            let tensor = Tensor::new(kind, width, group);
+            let Target { pairs, bytes, .. } = isa.target();
+            let mut ways = vec![Arithmetic::Numbers];
+            let paired = match kind {
+                Kind::Bf16 => width % 32 == 0,
+                Kind::Codes(_, rounds) => rounds == Elem::Bf16 && group % 32 == 0,
+                Kind::F32 | Kind::F16 => false,
+            };
+            ways.extend((pairs && paired).then_some(Arithmetic::Pairs));
+            let multiplied = matches!(kind, Kind::Codes(_, Elem::F32)) && group % 32 == 0;
+            ways.extend((bytes && multiplied).then_some(Arithmetic::Bytes));
+            for by in ways {
+                if !tried.contains(&by) {
+                    tried.push(by);
+                }
+                for transposed in [false, true] {
+                    let places = [
+                        (1, (4, 20)),
+                        (4, (-3, 96)),
+                        (8, (5, 21)),
+                        (3, (3, 1)),
+                        (5, (14, 79)),
+                        (2, (90, 5)),
+                        (6, (3, 64)),
+                    ];
+                    for (m, place) in places {
+                        check(isa, &tensor, by, transposed, m, place);
                     }
                 }
             }
         }
     }
-    if !pairs_too {
-        println!("skipped: products of pairs, which this processor does not have");
+    for by in [Arithmetic::Pairs, Arithmetic::Bytes] {
+        if !tried.contains(&by) {
+            println!("skipped: products by {by:?}, which this processor does not have");
+        }
     }
 }
