@@ -351,9 +351,10 @@ impl Case {
         let refused = |error: AttentionError| CaseError::Refused { name: self.name(), error };
         let inputs = self.inputs().map_err(refused)?;
         let request = self.request(&inputs).map_err(refused)?;
-        let kernel = request.plan(device).and_then(|plan| plan.variant().key()).map_err(refused)?;
+        let plan = request.plan(device).map_err(refused)?;
+        let kernel = plan.variant().key().map_err(refused)?;
         let out = request.run(device).map_err(refused)?;
-        let problem = Problem::of(&request).map_err(refused)?;
+        let problem = Problem::of(&request).map_err(refused)?.held_to(plan.variant().decoding);
         let wanted = attention(&problem);
         let bound = Bound::of(&problem, &wanted);
         let lse = out.lse.as_ref().map(|lse| lse.to_f64());

@@ -106,6 +106,15 @@ impl Problem {
         })
     }
 
+    /// The same problem for a kernel that takes codes for these numbers: where they are exact, the textbook computation, whose error is
+    /// the bound of 16-bit types, reads them too.
+    pub fn held_to(mut self, decoding: Decoding) -> Problem {
+        if decoding == Decoding::Exact {
+            self.dequantised = None;
+        }
+        self
+    }
+
     /// The same problem over the dequantised cache.
     pub fn over_dequantised(mut self) -> Problem {
         if let Some([k, v]) = self.dequantised.take() {

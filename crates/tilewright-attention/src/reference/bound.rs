@@ -12,7 +12,8 @@ use tilewright_ir::Elem;
 ///   happens to be exact that leaves nothing, so a result is also right when it is what rounding gives of a number within
 ///   the f32 bound of the reference: half a unit in the last place of the reference on top of that bound.
 /// - lse, always f32: `|lse - ref| <= 1e-6 * max(1, A) + 2e-7 * |ref|`. Where queries of f16 and bf16 attend over codes also twice
-///   the largest error of the textbook computation, which rounds the numbers that codes stand for.
+///   the largest error of the textbook computation, which rounds the numbers that codes stand for, unless the problem is
+///   [held to](Problem::held_to) the exact ones.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bound {
     elem: Elem,

@@ -3,7 +3,6 @@
 //! The numeric code is written once, as generic inlined functions; [`kernels!`](self) compiles them again for each
 //! instruction set under `#[target_feature]`, and the device picks one table of functions when it starts.
 
-use super::digits;
 use super::gemm;
 use super::memory::{self, Place};
 use super::pack;
@@ -162,11 +161,17 @@ mod avx512_pairs {
     }
 }
 
+/// Products of bytes for AVX-512.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn dot_bytes(dot: &DotRows, rows: &Reader<'_>, arena: *mut u32) {
-    // SAFETY: the caller's promise.
-    unsafe { digits::run::<simd::Avx512>(dot, rows, arena) }
+mod avx512_bytes {
+    use super::*;
+    use crate::cpu::digits;
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+    pub unsafe fn dot_bytes(dot: &DotRows, rows: &Reader<'_>, arena: *mut u32) {
+        // SAFETY: the caller's promise.
+        unsafe { digits::run::<simd::Avx512>(dot, rows, arena) }
+    }
 }
 
 /// Compiles the numeric code for one instruction set: a module with its table.
@@ -255,7 +260,7 @@ macro_rules! kernels {
 }
 
 #[cfg(target_arch = "x86_64")]
-kernels!(avx512, simd::Avx512, panel 32, block 1024, pairs Some(&avx512_pairs::PAIRS), bytes Some(dot_bytes), features ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c"]);
+kernels!(avx512, simd::Avx512, panel 32, block 1024, pairs Some(&avx512_pairs::PAIRS), bytes Some(avx512_bytes::dot_bytes), features ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c"]);
 #[cfg(target_arch = "x86_64")]
 kernels!(avx2, simd::Avx2, panel 16, block 1024, pairs None, bytes None, features ["avx2", "fma", "f16c"]);
 #[cfg(target_arch = "aarch64")]
