@@ -310,6 +310,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn codes_are_read_in_place_for_as_many_rows_as_the_compiler_reads_any() {
+        assert_eq!(CODES_IN_PLACE, tilewright_compile::cpu::MAX_STREAMED);
+    }
+
+    #[test]
     fn heads_share_a_tile_of_a_prefill_only_where_no_thread_is_left_idle() {
         let schedule = |q_len, threads| {
             let [head_dim, value_dim] = [128; 2];

@@ -2,7 +2,7 @@
 
 use super::{TYPES, Tuned};
 use crate::attention::Extents;
-use crate::cache::Format;
+use crate::cache::{Decoding, Format};
 use crate::error::{AttentionError, MAX_HEAD_DIM};
 use crate::feature::Features;
 use crate::kernels::Factor;
@@ -118,7 +118,46 @@ fn planned(mut text: SpecText, q_len: usize, machine: Machine) -> Result<Tuned, 
         return Ok(Tuned { text, work: None });
     };
     let schedule = Schedule { heads, queries, keys };
-    text.entry("decoding".to_string()).or_insert(tuning::decoding(&cache, q, schedule, machine).to_string());
+    let own = tuning::decoding(&cache, q, schedule, machine);
+    let given = Decoding::parse(text.entry("decoding".to_string()).or_insert(own.to_string()));
+    // The other one rounds what is held to f32, or multiplies tiles of two types, which no matrix unit does.
+    let may_choose = matches!(machine, Machine::Cpu { .. }) && q != Elem::F32 && cache.has_codes();
+    if let Ok(given) = given
+        && given != own
+        && !may_choose
+    {
+        let what = format!("decoding={given} for queries of {q} over a {cache} cache on this machine");
+        return Err(AttentionError::combination(what, format!("decoding={own}")));
+    }
     tuning::check(schedule, head_dim, value_dim, &cache)?;
     Ok(Tuned { text, work: work.filter(|_| schedule == chosen) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decoding_that_would_round_f32_or_that_no_gpu_multiplies_is_refused() {
+        let completed = |q: &str, cache: &str, decoding: &str, machine| {
+            let given = [("E", q), ("C", q), ("cache", cache), ("decoding", decoding)];
+            let given = given.into_iter().filter(|(_, value)| !value.is_empty());
+            split_tuned(given.map(|(name, value)| (name.to_string(), value.to_string())).collect(), machine)
+        };
+        let codes = "dense+k-q8g64+v-q4g64";
+        for (q, cache, decoding, machine, own) in [
+            ("bf16", codes, "exact", Machine::Metal, "dequantised"),
+            ("f32", codes, "dequantised", Machine::Metal, "exact"),
+            ("f32", codes, "dequantised", ONE_THREAD, "exact"),
+            ("bf16", "dense", "dequantised", ONE_THREAD, "exact"),
+        ] {
+            let refused = completed(q, cache, decoding, machine).map(|_| ()).expect_err(decoding);
+            let nearest = format!("decoding={own}");
+            assert!(matches!(&refused, AttentionError::Combination { nearest: n, .. } if *n == nearest), "{refused}");
+            assert_eq!(completed(q, cache, "", machine).expect("its own").text["decoding"], own);
+        }
+        for decoding in ["exact", "dequantised"] {
+            assert_eq!(completed("f16", codes, decoding, ONE_THREAD).expect("both").text["decoding"], decoding);
+        }
+    }
 }

@@ -1,8 +1,9 @@
 //! Right operands of products that need not be packed: rows in memory that few rows of a left operand read where they lie,
 //! and numbers that stand as codes.
 //!
-//! Codes are found by structure alone: `T(T(code * scale) + bias)`, or the same in f32, where codes are unpacked from words in memory, scale and
-//! bias come from memory too, one for each row of a `[rows * groups, group]` tile, and nothing else reads what is between.
+//! Codes are found by structure alone: `T(T(code * scale) + bias)`, or the same in f32, where codes are unpacked from words in
+//! memory, scale and bias come from memory too, one for each row of a `[rows * groups, group]` tile, and nothing else reads what
+//! is between.
 
 use super::program::{ROWS_AT_ONCE, Target};
 use std::collections::HashMap;

@@ -1,6 +1,5 @@
 //! Products of few rows with codes that are multiplied as they lie. The numbers of the few rows become digits of base 256, and one
-//! instruction multiplies four digits of a lane with four codes and adds them up, without an error. Scales and
-//! biases come to the sums:
+//! instruction multiplies four digits of a lane with four codes and adds them up, without an error. Scales and biases come to the sums:
 //!
 //! - keys, a group of columns after the other: `sum_d q_d (s c_d + b) = s (sum_d q_d c_d) + b (sum_d q_d)`;
 //! - values, where scale and bias differ from row to row: `sum_j p_j (s_j c_j + b_j) = sum_j (p_j s_j) c_j + sum_j p_j b_j`.
