@@ -20,4 +20,4 @@ pub use merge::{ATTENTION_MERGE, AttentionMerge, AttentionMergeArgs, attention_m
 pub use quantise::{CACHE_QUANTISE, CacheQuantise, CacheQuantiseArgs, cache_quantise};
 pub(crate) use rounded::rounded;
 pub use split::{ATTENTION_SPLIT, AttentionSplit, AttentionSplitArgs, attention_split};
-pub use walk::Factor;
+pub use walk::{Factor, Rescaling};

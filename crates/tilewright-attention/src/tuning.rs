@@ -3,6 +3,7 @@
 use crate::attention::{Extents, Splits};
 use crate::cache::{Decoding, Format, Placement};
 use crate::error::{AttentionError, MAX_SPLITS};
+use crate::kernels::Rescaling;
 use crate::variant::Variant;
 use tilewright_ir::{Elem, Schedule, Work};
 use tilewright_runtime::{DeviceInfo, DeviceKind};
@@ -118,13 +119,34 @@ impl Machine {
 /// product first.
 const CODES_IN_PLACE: u32 = 8;
 
-/// What codes are taken for by queries of this type. Results of f32 are held to the exact numbers.
-pub(crate) fn decoding(cache: &Format, q: Elem, schedule: Schedule, machine: Machine) -> Decoding {
-    let few = schedule.heads.saturating_mul(schedule.queries) <= CODES_IN_PLACE;
+/// What decides on the numbers that codes are taken for.
+pub(crate) struct Coding<'c> {
+    pub cache: &'c Format,
+    /// Element types of the queries, and of keys and values.
+    pub types: [Elem; 2],
+    /// Whether masks leave some.
+    pub holes: bool,
+    pub value_dim: usize,
+    pub schedule: Schedule,
+    pub work: Option<Work>,
+}
+
+/// What codes are taken for. Results of f32 are held to the exact numbers; elsewhere these are faster where codes are multiplied as they are.
+pub(crate) fn decoding(of: &Coding<'_>, machine: Machine) -> Decoding {
+    let few = of.schedule.heads.saturating_mul(of.schedule.queries) <= CODES_IN_PLACE;
     match machine {
-        _ if q == Elem::F32 || !cache.has_codes() => Decoding::Exact,
+        _ if of.types[0] == Elem::F32 || !of.cache.has_codes() => Decoding::Exact,
         Machine::Cpu { .. } if few => Decoding::Exact,
+        Machine::Cuda { .. } if gpu::multiplies_codes(of) => Decoding::Exact,
         Machine::Cpu { .. } | Machine::Cuda { .. } | Machine::Metal => Decoding::Dequantised,
+    }
+}
+
+/// When sums are rescaled. A GPU's warps skip it where no row of theirs needs it; only CUDA's were measured.
+pub(crate) fn rescaling(machine: Machine) -> Rescaling {
+    match machine {
+        Machine::Cuda { .. } => Rescaling::Late,
+        Machine::Cpu { .. } | Machine::Metal => Rescaling::Always,
     }
 }
 

@@ -4,8 +4,8 @@ use crate::attention::{Attention, Checked, Extents};
 use crate::cache::{Decoding, Format, Placement};
 use crate::error::AttentionError;
 use crate::feature::Features;
-use crate::kernels::{AttentionForward, AttentionMerge, AttentionSplit, Factor};
-use crate::tuning::{self, Choice, Machine};
+use crate::kernels::{AttentionForward, AttentionMerge, AttentionSplit, Factor, Rescaling};
+use crate::tuning::{self, Choice, Coding, Machine};
 use std::fmt;
 use tilewright_ir::{Diagnostics, Elem, Kernel, Schedule, Work};
 use tilewright_lang::{bf16, f16};
@@ -34,6 +34,8 @@ pub struct Variant {
     pub lse: bool,
     /// What is known of the scale.
     pub factor: Factor,
+    /// When sums are rescaled.
+    pub rescaling: Rescaling,
     /// How a GPU's threads share the work of a tile; `None` on other devices, and leaves it to the compiler.
     pub work: Option<Work>,
 }
@@ -97,21 +99,24 @@ impl Variant {
         let Choice { schedule, work, reason } = choice;
         let on_gpu = matches!(device.kind, DeviceKind::Cuda | DeviceKind::Metal);
         let work = request.requested_work().filter(|_| on_gpu).or(work);
+        let (value_dim, holes) = (shape.value_dim, request.features().leave_holes());
+        let coding = Coding { cache: &cache, types, holes, value_dim, schedule, work };
         let variant = Variant {
             q: request.q().elem(),
             kv: request.cache().elem(),
             schedule,
             head_dim: shape.head_dim,
-            value_dim: shape.value_dim,
+            value_dim,
             features: request.features().clone(),
             cache,
-            decoding: tuning::decoding(&cache, types[0], schedule, Machine::of(device)),
+            decoding: tuning::decoding(&coding, Machine::of(device)),
             lse: request.wants_lse(),
             factor: match device.kind {
                 // Little or nothing is won there, and kernels would be two for the sign of the scale.
                 DeviceKind::Cpu | DeviceKind::Interp => Factor::Any,
                 DeviceKind::Cuda | DeviceKind::Metal => Factor::of(checked.scale),
             },
+            rescaling: tuning::rescaling(Machine::of(device)),
             work,
         };
         Ok((variant, reason))
@@ -160,10 +165,21 @@ impl Variant {
     /// [`AttentionError::ElementMix`] for types that do not go together.
     pub fn forward(&self) -> Result<Traced, AttentionError> {
         let (heads, queries, keys) = self.tile();
-        let Variant { head_dim, value_dim, cache, decoding, lse, factor, .. } = *self;
+        let Variant { head_dim, value_dim, cache, decoding, lse, factor, rescaling, .. } = *self;
         let features = self.features.clone();
-        let spec =
-            AttentionForward { heads, queries, keys, head_dim, value_dim, features, cache, decoding, lse, factor };
+        let spec = AttentionForward {
+            heads,
+            queries,
+            keys,
+            head_dim,
+            value_dim,
+            features,
+            cache,
+            decoding,
+            lse,
+            factor,
+            rescaling,
+        };
         Ok(shared(traced!(spec, self.q, self.kv), self.work))
     }
 
@@ -173,9 +189,10 @@ impl Variant {
     /// [`AttentionError::ElementMix`] for types that do not go together.
     pub fn split(&self) -> Result<Traced, AttentionError> {
         let (heads, queries, keys) = self.tile();
-        let Variant { head_dim, value_dim, cache, decoding, factor, .. } = *self;
+        let Variant { head_dim, value_dim, cache, decoding, factor, rescaling, .. } = *self;
         let features = self.features.clone();
-        let spec = AttentionSplit { heads, queries, keys, head_dim, value_dim, features, cache, decoding, factor };
+        let spec =
+            AttentionSplit { heads, queries, keys, head_dim, value_dim, features, cache, decoding, factor, rescaling };
         Ok(shared(traced!(spec, self.q, self.kv), self.work))
     }
 
@@ -202,12 +219,13 @@ impl Variant {
 
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Variant { q, kv, schedule, head_dim, value_dim, features, cache, decoding, lse, factor, work } = self;
+        let Variant { q, kv, schedule, head_dim, value_dim, features, cache, decoding, lse, factor, rescaling, work } =
+            self;
         write!(f, "q {q}, k and v {kv}, head dim {head_dim}, value dim {value_dim}, cache {cache}, ")?;
         if cache.has_codes() {
             write!(f, "decoding {decoding}, ")?;
         }
-        write!(f, "features {features}, factor {factor}, lse {lse}, {schedule}")?;
+        write!(f, "features {features}, factor {factor}, rescaling {rescaling}, lse {lse}, {schedule}")?;
         work.map_or(Ok(()), |work| write!(f, " {work}"))
     }
 }

@@ -27,7 +27,7 @@ use tilewright_compile::gpu::Dialect;
 pub struct Args {
     /// Kernels whose name, or whose file's name, holds this [default: all].
     filter: Option<String>,
-    /// What to write. `cubin` needs NVRTC; `ptx` is not served yet.
+    /// What to write. `ptx` and `cubin` need NVRTC.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "cuda,msl,swift,manifest")]
     emit: Vec<Emit>,
     /// Element types of q and o and of k and v where they differ, as in `bf16,f32-f16` [default: f16,bf16].
@@ -62,7 +62,7 @@ pub enum Emit {
     Msl,
     /// CUDA C++.
     Cuda,
-    /// What the driver compiles for any later GPU.
+    /// What drivers compile for a GPU of this capability or any later one.
     Ptx,
     /// Machine code for one architecture.
     Cubin,
@@ -131,6 +131,7 @@ pub fn run(args: &Args, library: &Library) -> Result<(), CliError> {
                     let made = built.source(dialect).and_then(|source| {
                         let bytes = match (emit, &nvrtc) {
                             (Emit::Cubin, Some(nvrtc)) => nvrtc.cubin(source, args.compute)?,
+                            (Emit::Ptx, Some(nvrtc)) => nvrtc.ptx(source, args.compute)?,
                             _ => source.text.clone().into_bytes(),
                         };
                         Ok((Artefact::new(source, emit, &file, &bytes, args.compute), bytes))

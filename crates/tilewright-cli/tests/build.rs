@@ -398,10 +398,36 @@ fn a_build_refuses_what_it_does_not_know_and_names_what_is_missing() {
     fails(&["--compute", "75"], 2, "`--compute 75` does not fit; one of 80, 86");
     fails(&["--emit", "manifest"], 2, "something for it to describe");
     fails(&["--emit", "spirv"], 2, "spirv");
-    fails(&["--emit", "cuda,ptx"], 1, "`--emit ptx` needs a compiler to PTX, which is absent");
     match nvrtc_version() {
-        Ok(_) => println!("skipped: NVRTC is here, so `--emit cubin` is not refused"),
-        Err(_) => fails(&["--emit", "cubin"], 1, "`--emit cubin` needs NVRTC, which is absent"),
+        Ok(_) => println!("skipped: NVRTC is here, so neither `--emit cubin` nor `--emit ptx` is refused"),
+        Err(_) => {
+            fails(&["--emit", "cubin"], 1, "`--emit cubin` needs NVRTC, which is absent");
+            fails(&["--emit", "cuda,ptx"], 1, "`--emit ptx` needs NVRTC, which is absent");
+        }
+    }
+}
+
+#[test]
+fn nvrtc_makes_assembly_and_machine_code_of_sources() {
+    if let Err(reason) = nvrtc_version() {
+        return println!("skipped: {reason}");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let flags = ["attention_split", "--types", "bf16", "--head-dims", "64", "--emit", "cuda,ptx,cubin,manifest"];
+    let outcome = build(folder.path(), &flags);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let manifest: Value = serde_json::from_str(&read(folder.path(), "manifest.json")).expect("JSON");
+    let kernels = list(&manifest["kernels"]);
+    assert!(!kernels.is_empty(), "{manifest}");
+    for kernel in kernels {
+        let artefact = |emit: &str| {
+            list(&kernel["artefacts"]).iter().find(|artefact| artefact["emit"] == emit).expect("what was asked for")
+        };
+        let bytes = |emit: &str| std::fs::read(folder.path().join(text(&artefact(emit)["file"]))).expect("the file");
+        let ptx = String::from_utf8(bytes("ptx")).expect("text");
+        let entry = format!(".visible .entry {}(", text(&artefact("ptx")["entry"]));
+        assert!(ptx.contains(&entry) && ptx.contains(".target sm_90\n"), "{ptx}");
+        assert_eq!(&bytes("cubin")[..4], b"\x7fELF");
     }
 }
 

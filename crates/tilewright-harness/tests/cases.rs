@@ -169,7 +169,7 @@ fn coded() -> Vec<TestCase> {
     let work = |rows, columns, stages| Work { rows, columns, stages, blocks: 1 };
     use Placement::{Contiguous, Ring};
     type Row = (Elem, (Placement, &'static str, &'static str), usize, [usize; 2], Schedule, Work);
-    let rows: [Row; 12] = [
+    let rows: [Row; 19] = [
         (Elem::Bf16, (Contiguous, "q4g64", "q4g64"), 128, [1, 333], heads(4, 1, 64), work(1, 1, 2)),
         (Elem::Bf16, (Contiguous, "q8g64", "q8g64"), 128, [1, 333], heads(4, 1, 64), work(1, 1, 2)),
         (Elem::Bf16, (Contiguous, "q4g64", "q4g64"), 128, [1, 333], heads(4, 1, 64), work(1, 4, 2)),
@@ -188,6 +188,13 @@ fn coded() -> Vec<TestCase> {
         ),
         (Elem::Bf16, (Contiguous, "q4g64", "q4g64"), 256, [1, 100], heads(4, 1, 32), work(1, 4, 2)),
         (Elem::Bf16, (Contiguous, "q4g64", "q8g64"), 64, [70, 70], heads(1, 64, 32), work(4, 1, 2)),
+        (Elem::Bf16, (Contiguous, "q8g32", "q4g32"), 96, [1, 100], heads(4, 1, 32), work(1, 1, 2)),
+        (Elem::Bf16, (Contiguous, "q4g64", "q4g64"), 192, [1, 100], heads(2, 1, 32), work(1, 1, 1)),
+        (Elem::Bf16, (Contiguous, "q4g128", "q8g128"), 128, [2, 100], heads(4, 2, 64), work(1, 1, 2)),
+        (Elem::Bf16, (Contiguous, "q4g64", "q4g64"), 128, [16, 150], heads(4, 16, 64), work(1, 4, 2)),
+        (Elem::Bf16, (Contiguous, "q4g128", "q8g128"), 128, [16, 100], heads(4, 16, 64), work(2, 2, 1)),
+        (Elem::Bf16, (Contiguous, "q8g64", "q8g64"), 512, [40, 70], heads(1, 32, 32), work(2, 4, 1)),
+        (Elem::Bf16, (Contiguous, "q8g64", "q4g32"), 256, [5, 90], heads(4, 8, 32), work(2, 1, 1)),
         (Elem::F16, (Contiguous, "q8g64", "q4g64"), 128, [40, 70], heads(1, 64, 32), work(2, 2, 2)),
     ];
     let codes = |text: &str| Encoding::Affine(text.parse().unwrap());

@@ -1,7 +1,7 @@
 //! Forward attention.
 
 use super::row_state::RowState;
-use super::walk::{Factor, Walk};
+use super::walk::{Factor, Rescaling, Walk};
 use crate::cache::{Decoding, Format};
 use crate::feature::Features;
 use crate::index::{Block, Keys, Queries};
@@ -32,6 +32,7 @@ pub fn attention_forward<E: Float, C: Float>(
     cache: Format,
     decoding: Decoding,
     factor: Factor,
+    rescaling: Rescaling,
 ) {
     // The last queries first: they often attend to the most keys.
     let ([tile, heads_before, batch], [tiles]) = (program_id(), program_count());
@@ -44,7 +45,8 @@ pub fn attention_forward<E: Float, C: Float>(
     let q = at.load(q.at(batch), head_dim);
     let all = Keys { first: scalar(0), end: at.kv_len };
     let (features, cache) = (&features, &cache);
-    let walk = Walk { q, at: &at, kv_head, scale, keys, head_dim, value_dim, features, cache, decoding, factor };
+    let walk =
+        Walk { q, at: &at, kv_head, scale, keys, head_dim, value_dim, features, cache, decoding, factor, rescaling };
     let state = walk.run::<C>(all, state);
 
     at.store(o.at(batch), state.output().cast());

@@ -1,7 +1,7 @@
 //! The split pass of decode and verify: one share of the keys.
 
 use super::row_state::RowState;
-use super::walk::{Factor, Walk};
+use super::walk::{Factor, Rescaling, Walk};
 use crate::cache::{Decoding, Format};
 use crate::feature::Features;
 use crate::index::{Block, Keys, Queries};
@@ -13,7 +13,7 @@ use tilewright_lang::prelude::*;
 /// split has `split_keys` of them, whatever else is in the batch. Shares are whole tiles. Sinks are the merge's.
 ///
 /// Shapes: q, q_start, kv_len and the cache as [`attention_forward`](super::attention_forward); `acc`
-/// `[batch * splits, q_heads, q_len, value_dim]`, `max` (log2 units) and `sum` `[batch * splits, q_heads, q_len]`. Grid: query
+/// `[batch * splits, q_heads, q_len, value_dim]`, `max` (log2 units; what `acc` and `sum` are relative to) and `sum` `[batch * splits, q_heads, q_len]`. Grid: query
 /// tiles times splits, `q_heads / heads`, batch.
 ///
 /// # Source
@@ -38,6 +38,7 @@ pub fn attention_split<E: Float, C: Float>(
     cache: Format,
     decoding: Decoding,
     factor: Factor,
+    rescaling: Rescaling,
 ) {
     let [program, heads_before, batch] = program_id();
     let (tile, split) = (program / splits, program % splits);
@@ -55,7 +56,8 @@ pub fn attention_split<E: Float, C: Float>(
 
     let q = at.load(q.at(batch), head_dim);
     let (features, cache) = (&features, &cache);
-    let walk = Walk { q, at: &at, kv_head, scale, keys, head_dim, value_dim, features, cache, decoding, factor };
+    let walk =
+        Walk { q, at: &at, kv_head, scale, keys, head_dim, value_dim, features, cache, decoding, factor, rescaling };
     let state = walk.run::<C>(share, RowState::new(at.rows(), value_dim));
 
     let place = batch * splits + split;

@@ -29,6 +29,7 @@ pub(crate) struct Walk<'s, E: Float> {
     pub cache: &'s Format,
     pub decoding: Decoding,
     pub factor: Factor,
+    pub rescaling: Rescaling,
 }
 
 /// What is known of the factor of the scores.
@@ -67,6 +68,40 @@ impl SpecValue for Factor {
             "positive" => Ok(Factor::Positive),
             "any" => Ok(Factor::Any),
             other => Err(format!("`{other}` is neither `positive` nor `any`")),
+        }
+    }
+}
+
+/// When what was summed is made relative to a larger score.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Rescaling {
+    /// With every larger one: weights are at most 1.
+    Always,
+    /// Once it is larger by a factor of 256 of the weights, so that most steps multiply nothing where that is skipped (FlashAttention-4,
+    /// Dao et al., 2025).
+    Late,
+}
+
+impl fmt::Display for Rescaling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Rescaling::Always => "always",
+            Rescaling::Late => "late",
+        })
+    }
+}
+
+impl SpecValue for Rescaling {
+    fn key(&self, into: &mut String) {
+        into.push_str(&self.to_string());
+    }
+
+    /// `always` or `late`.
+    fn parse(text: &str) -> Result<Rescaling, String> {
+        match text {
+            "always" => Ok(Rescaling::Always),
+            "late" => Ok(Rescaling::Late),
+            other => Err(format!("`{other}` is neither `always` nor `late`")),
         }
     }
 }
@@ -173,7 +208,7 @@ impl<E: Float> Walk<'_, E> {
                 values = (by_any != 0).select(values, Tile::full(Scalar::<V>::new(0.0), &[1, 1]));
             }
         }
-        state.step(scores, factor, values);
+        state.step(scores, factor, values, self.rescaling);
     }
 }
 

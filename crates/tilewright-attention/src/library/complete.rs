@@ -6,7 +6,7 @@ use crate::cache::{Decoding, Format};
 use crate::error::{AttentionError, MAX_HEAD_DIM};
 use crate::feature::Features;
 use crate::kernels::Factor;
-use crate::tuning::{self, Choice, MAX_VERIFY, Machine};
+use crate::tuning::{self, Choice, Coding, MAX_VERIFY, Machine};
 use tilewright_ir::{Elem, Schedule};
 use tilewright_lang::{SpecText, SpecValue};
 
@@ -84,6 +84,7 @@ fn planned(mut text: SpecText, q_len: usize, machine: Machine) -> Result<Tuned, 
         Machine::Cuda { .. } | Machine::Metal => Factor::Positive,
     };
     or("factor", factor.to_string());
+    or("rescaling", tuning::rescaling(machine).to_string());
 
     let types = types.map(|name| Elem::from_name(&name).filter(|elem| elem.is_float()));
     if let [Some(q), Some(kv)] = types
@@ -118,10 +119,16 @@ fn planned(mut text: SpecText, q_len: usize, machine: Machine) -> Result<Tuned, 
         return Ok(Tuned { text, work: None });
     };
     let schedule = Schedule { heads, queries, keys };
-    let own = tuning::decoding(&cache, q, schedule, machine);
+    let work = work.filter(|_| schedule == chosen);
+    let coding = Coding { cache: &cache, types: [q, kv], holes, value_dim, schedule, work };
+    let own = tuning::decoding(&coding, machine);
     let given = Decoding::parse(text.entry("decoding".to_string()).or_insert(own.to_string()));
-    // The other one rounds what is held to f32, or multiplies tiles of two types, which no matrix unit does.
-    let may_choose = matches!(machine, Machine::Cpu { .. }) && q != Elem::F32 && cache.has_codes();
+    // The other one would round what is held to f32, or would be exact where no matrix unit multiplies codes.
+    let may_choose = match machine {
+        Machine::Cpu { .. } => true,
+        Machine::Cuda { .. } | Machine::Metal => own == Decoding::Exact,
+    };
+    let may_choose = may_choose && q != Elem::F32 && cache.has_codes();
     if let Ok(given) = given
         && given != own
         && !may_choose
@@ -130,7 +137,7 @@ fn planned(mut text: SpecText, q_len: usize, machine: Machine) -> Result<Tuned, 
         return Err(AttentionError::combination(what, format!("decoding={own}")));
     }
     tuning::check(schedule, head_dim, value_dim, &cache)?;
-    Ok(Tuned { text, work: work.filter(|_| schedule == chosen) })
+    Ok(Tuned { text, work })
 }
 
 #[cfg(test)]
@@ -138,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_decoding_that_would_round_f32_or_that_no_gpu_multiplies_is_refused() {
+    fn a_decoding_that_would_round_f32_or_that_a_gpu_does_not_multiply_is_refused() {
         let completed = |q: &str, cache: &str, decoding: &str, machine| {
             let given = [("E", q), ("C", q), ("cache", cache), ("decoding", decoding)];
             let given = given.into_iter().filter(|(_, value)| !value.is_empty());
@@ -155,6 +162,17 @@ mod tests {
             let nearest = format!("decoding={own}");
             assert!(matches!(&refused, AttentionError::Combination { nearest: n, .. } if *n == nearest), "{refused}");
             assert_eq!(completed(q, cache, "", machine).expect("its own").text["decoding"], own);
+        }
+        let gpu = Machine::Cuda { shared_bytes: 227 << 10, multiprocessors: 132 };
+        for (q, cache, own) in [
+            ("bf16", codes, "exact"),
+            ("f16", codes, "dequantised"),
+            ("bf16", "paged(16)+k-q8g64+v-q4g64", "dequantised"),
+            ("bf16", "dense+k-q8g64", "dequantised"),
+        ] {
+            assert_eq!(completed(q, cache, "", gpu).expect("its own").text["decoding"], own, "{q} {cache}");
+            assert_eq!(completed(q, cache, "exact", gpu).is_ok(), own == "exact", "{q} {cache}");
+            completed(q, cache, "dequantised", gpu).expect("the numbers of a dequantised cache");
         }
         for decoding in ["exact", "dequantised"] {
             assert_eq!(completed("f16", codes, decoding, ONE_THREAD).expect("both").text["decoding"], decoding);

@@ -1,6 +1,6 @@
 //! The tile shapes of GPUs, a table for each kind, and how their threads share the work.
 
-use super::{Choice, MAX_VERIFY, needed, packed_heads};
+use super::{Choice, Coding, MAX_VERIFY, needed, packed_heads};
 use crate::attention::Extents;
 use crate::cache::{Encoding, Format, Placement};
 use crate::quant::Affine;
@@ -47,7 +47,7 @@ enum Serves {
     Plain,
     /// Those whose keys and values are no codes and lie in one tensor, not in pages, and whose programs have a multiprocessor each.
     Alone,
-    /// Those whose keys and values are codes that the matrix unit's lanes decode: of one tensor, and with no holes.
+    /// Those whose keys and values are codes that products take as words: of one tensor, and with no holes.
     Codes,
 }
 
@@ -95,10 +95,11 @@ pub(super) const CUDA: &[Row] = &[
     row(Phase::Prefill, 4, ANY, 32, 16, [2, 4, 1, 1]),
     row(Phase::Prefill, 4, ANY, 16, 16, [1, 4, 1, 1]),
     row(Phase::Prefill, 4, ANY, 16, 16, [1, 2, 1, 1]), // up to dim 512 in 99 KiB
-    // A warp a block: nothing is decoded twice, and no warp waits for another.
-    // decode_int4_d128_b16_h32_kv8_l8192/bf16: 64.2 us
+    // A warp a block: nothing is decoded twice, and no warp waits for another. Tiles are no squares: scores and sums of values lie in two ways.
+    Row { serves: Serves::Codes, ..row(Phase::Few, 2, 64, 16, 32, [1, 1, 2, 8]) },
+    // decode_int4_d128_b16_h32_kv8_l8192/bf16: 61.4 us
     Row { serves: Serves::Codes, ..row(Phase::Few, 2, 128, 16, 64, [1, 1, 2, 8]) },
-    // decode_int8_d128_b16_h32_kv8_l8192/bf16: 87.7 us
+    // decode_int8_d128_b16_h32_kv8_l8192/bf16: 85.3 us
     Row { serves: Serves::Codes, ..row(Phase::Few, 2, 128, 16, 32, [1, 1, 2, 8]) },
     Row { serves: Serves::Codes, ..row(Phase::Few, 2, 128, 16, 32, [1, 1, 2, 4]) },
     // decode_d64_b16_h32_kv8_l8192/bf16: 66.5 us
@@ -174,10 +175,26 @@ fn is_one_tensor(cache: &Format) -> bool {
     !cache.tail && matches!(cache.placement, Placement::Contiguous | Placement::Ring)
 }
 
-/// Whether keys and values are codes that the matrix unit's lanes decode.
+/// Whether keys and values are codes that products take as words.
 fn are_decoded(cache: &Format, holes: bool, types: [Elem; 2]) -> bool {
     let coded = [cache.keys, cache.values].iter().all(|encoding| matches!(encoding, Encoding::Affine(_)));
     coded && is_one_tensor(cache) && !holes && types[0] == types[1]
+}
+
+/// Whether CUDA's matrix units multiply the codes of a cache themselves: those of bf16, where the columns of a lane lie in one group and
+/// scores do not have the shape of sums of values.
+pub(super) fn multiplies_codes(of: &Coding<'_>) -> bool {
+    let work = of.work.filter(|work| work.is_possible()); // else refused where it is compiled
+    let (Encoding::Affine(Affine { bits, group }), Some(work)) = (of.cache.values, work) else { return false };
+    let (warps, keys) = (work.columns as usize, of.schedule.keys as usize);
+    let columns = of.value_dim / warps;
+    let spread = columns.min(group.size());
+    let of_lanes = of.value_dim.is_multiple_of(8 * warps)
+        && columns.is_multiple_of(spread)
+        && group.size().is_multiple_of(spread)
+        && spread * bits.width() >= 8 * 16;
+    let tiles = keys.is_multiple_of(16) && keys.is_multiple_of(8 * warps) && keys != of.value_dim;
+    of.types[0] == Elem::Bf16 && are_decoded(of.cache, of.holes, of.types) && of_lanes && tiles
 }
 
 impl Row {
@@ -355,6 +372,34 @@ mod tests {
         assert_eq!(keys(16, Placement::Ring, 227), 128);
         assert_eq!(keys(16, Placement::Paged { page_size: 16 }, 227), 64);
         assert_eq!(keys(16, Placement::Contiguous, 99), 64);
+    }
+
+    #[test]
+    fn codes_are_multiplied_where_a_lane_s_columns_lie_in_one_group() {
+        let multiplied = |cache: &str, [q, kv]: [Elem; 2], holes, (value_dim, keys, warps)| {
+            use tilewright_lang::SpecValue as _;
+            let cache = &Format::parse(cache).expect("a format");
+            let schedule = Schedule { heads: 4, queries: 1, keys };
+            let work = Some(Work { rows: 1, columns: warps, stages: 2, blocks: 1 });
+            multiplies_codes(&Coding { cache, types: [q, kv], holes, value_dim, schedule, work })
+        };
+        let [f16, bf16] = [[Elem::F16; 2], [Elem::Bf16; 2]];
+        assert!(
+            !multiplied("dense+k-q8g64+v-q4g64", bf16, false, (128, 64, 0)),
+            "no warps at all are refused elsewhere"
+        );
+        let codes = "dense+k-q8g64+v-q4g64";
+        for shape in [(128, 64, 1), (128, 64, 4), (64, 32, 2), (192, 32, 1), (576, 32, 1)] {
+            assert!(multiplied(codes, bf16, false, shape), "{shape:?}");
+        }
+        // Scores like sums; columns of two groups; half a lane's codes; a fragment of keys for half of the warps.
+        for shape in [(64, 64, 1), (192, 32, 2), (64, 32, 4), (128, 16, 4)] {
+            assert!(!multiplied(codes, bf16, false, shape), "{shape:?}");
+        }
+        assert!(!multiplied(codes, f16, false, (128, 64, 1)) && !multiplied(codes, bf16, true, (128, 64, 1)));
+        for cache in ["dense+k-q8g64", "paged(16)+k-q8g64+v-q4g64", "dense+k-q8g64+v-q4g64+tail"] {
+            assert!(!multiplied(cache, bf16, false, (128, 64, 1)), "{cache}");
+        }
     }
 
     #[test]

@@ -86,6 +86,12 @@ fn others() -> Vec<Job> {
             add("attention_forward", &[&half[..], &[("features", "causal"), ("cache", cache)]].concat());
             add("attention_split", &[&half[..], &[("features", "causal"), ("cache", cache)]].concat());
         }
+        for codes in ["dense+k-q4g128+v-q4g128", "dense+k-q8g64+v-q4g64"] {
+            add(
+                "attention_split",
+                &[&half[..], &[("features", "causal"), ("cache", codes), ("queries", "16")]].concat(),
+            );
+        }
         for elem in ["f32", "f16", "bf16"] {
             add("attention_merge", &[("E", elem), ("at_once", "32")]);
             add("cache_append", &[("E", elem)]);

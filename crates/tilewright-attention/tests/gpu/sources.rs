@@ -30,6 +30,12 @@ fn decode_over_pages() {
 }
 
 #[test]
+fn decode_over_codes() {
+    let values = [("E", "bf16"), ("C", "bf16"), ("cache", "dense+k-q4g64+v-q8g64"), ("keys", "32")];
+    insta::assert_snapshot!("split_codes_bf16_d128_sm90", text(SM_90, "attention_split", &values));
+}
+
+#[test]
 fn codes_back_to_numbers() {
     insta::assert_snapshot!("dequantise_f16_q8_sm90", text(SM_90, "cache_dequantise", &[]));
 }

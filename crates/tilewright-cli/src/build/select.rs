@@ -3,7 +3,7 @@
 use super::Args;
 use crate::error::CliError;
 use std::collections::BTreeMap;
-use tilewright::attention::{AttentionError, Export, KernelEntry, Library, Wanted};
+use tilewright::attention::{AttentionError, Export, KernelEntry, Library, Machine, Wanted};
 use tilewright::lang::SpecText;
 use tilewright::prelude::Elem;
 use tilewright_compile::gpu::{Dialect, Target};
@@ -41,6 +41,12 @@ pub fn select<'l>(args: &Args, targets: &[Target], library: &'l Library) -> Resu
         for (wanted, target) in wanted.iter().flat_map(|wanted| targets.iter().map(move |target| (wanted, target))) {
             for mut text in (export.specialise)(&Wanted { shared_bytes: target.shared_bytes as usize, ..*wanted }) {
                 text.extend(own().map(|(name, value)| (name.clone(), value.clone())));
+                // Codes are multiplied as they are only with a table's work, which these kernels leave to the compiler.
+                let decoding =
+                    (entry.tuned)(text.clone(), Machine::Metal).ok().and_then(|mut of| of.text.remove("decoding"));
+                if let Some(decoding) = decoding {
+                    text.entry("decoding".to_string()).or_insert(decoding);
+                }
                 let completed = (entry.complete)(text.clone());
                 let name = name(entry, completed.as_ref().unwrap_or(&text));
                 match all.iter_mut().find(|there| there.name == name) {

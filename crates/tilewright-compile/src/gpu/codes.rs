@@ -1,11 +1,13 @@
-//! Right operands of products that are numbers of codes, `T(T(code * scale) + bias)`: such a product takes words, scales and
-//! biases from shared memory as a tensor has them, and each warp decodes in registers what it multiplies.
+//! Right operands of products that are numbers of codes: such a product takes words, scales and biases from shared memory as a
+//! tensor has them. Where the numbers are rounded, `T(T(code * scale) + bias)`, each warp decodes in registers what it multiplies. Where
+//! they are exact, `scale * code + bias`, it multiplies the codes, which are exact in 16 bits, and scales and biases come to the sums.
 //!
 //! The codes of a word lie side by side in the depth of `q · kᵀ`, whose order is free as long as both operands keep to it, and
-//! side by side in the columns of `p · v`: there a lane takes neighbouring columns, and the sum lies so
+//! side by side in the columns of `p · v`: there a lane takes neighbouring columns of a group, and the sum lies so
 //! ([`Unit::lane_columns`](super::unit::Unit::lane_columns)).
 
 use super::place::{Places, matrix};
+use super::program::Multiplied;
 use super::source::Dialect;
 use super::unit::Unit;
 use std::collections::{HashMap, HashSet};
@@ -25,6 +27,12 @@ pub(super) struct Coded {
     pub bits: u8,
     /// Neighbouring columns that share a scale and a bias.
     pub group: u32,
+    /// Of scales and biases, and what the unit takes.
+    pub elem: Elem,
+    /// As numbers or as codes.
+    pub multiplied: Multiplied,
+    /// Columns of a sum that lie in eight lanes; none where the rows of the codes are columns of the product.
+    pub spread: Option<u32>,
 }
 
 /// The products of a kernel whose right operands are decoded on the way.
@@ -34,8 +42,8 @@ pub(super) struct Decoded {
     pub products: HashMap<ValueId, Coded>,
     /// What is computed between words, scales and biases and a product, and so by the product.
     pub absorbed: HashSet<ValueId>,
-    /// Shapes of sums whose columns lie as words have them.
-    pub spread: HashSet<[u32; 2]>,
+    /// Shapes of sums whose columns lie as words have them: so many neighbours lie in eight lanes.
+    pub spread: HashMap<[u32; 2], u32>,
 }
 
 /// A product that may decode its right operand.
@@ -43,8 +51,6 @@ struct Candidate {
     coded: Coded,
     /// What it would compute on its way.
     absorbed: Vec<ValueId>,
-    /// Whether the rows of the codes are columns of the product.
-    transposed: bool,
 }
 
 /// The values of a chain of instructions, each of which only the next one names.
@@ -95,15 +101,21 @@ impl<'k> Chain<'_, 'k> {
         (self.places.uses(value) == 1 && self.places.is_load(value)).then_some(value)
     }
 
-    /// What the numbers `T(T(code * scale) + bias)` are computed from.
-    fn coded(&mut self, value: ValueId, elem: Elem) -> Option<Coded> {
+    /// What numbers of codes are computed from, rounded or not.
+    fn coded(&mut self, value: ValueId) -> Option<Coded> {
         let [rows, columns] = self.places.matrix(value);
+        let elem = self.places.elem(value);
         let by_groups = self.behind_reshapes(value);
-        let sum = self.cast(by_groups, elem)?;
-        let [product, biases] = self.pair(sum, Elementwise::Add)?;
-        let product = self.cast(product, Elem::F32)?;
-        let product = self.cast(product, elem)?;
-        let [codes, scales] = self.pair(product, Elementwise::Mul)?;
+        let (multiplied, [codes, scales], biases) = if elem == Elem::F32 {
+            let [product, biases] = self.pair(by_groups, Elementwise::Add)?;
+            (Multiplied::Codes, self.pair(product, Elementwise::Mul)?, biases)
+        } else {
+            let sum = self.cast(by_groups, elem)?;
+            let [rounded, biases] = self.pair(sum, Elementwise::Add)?;
+            let rounded = self.cast(rounded, Elem::F32)?;
+            let product = self.cast(rounded, elem)?;
+            (Multiplied::Numbers, self.pair(product, Elementwise::Mul)?, biases)
+        };
         let codes = self.cast(codes, Elem::F32)?;
         let codes = self.behind_reshapes(codes);
         let unpack = self.inst(codes)?;
@@ -117,8 +129,10 @@ impl<'k> Chain<'_, 'k> {
         let scales = self.of_groups(scales, [rows, columns / group])?;
         let biases = self.of_groups(biases, [rows, columns / group])?;
         let loaded = self.places.uses(words) == 1 && self.places.is_load(words);
-        let types = [scales, biases].iter().all(|&v| self.places.elem(v) == elem);
-        (loaded && types).then_some(Coded { words, scales, biases, bits, group })
+        let [stored, of_biases] = [scales, biases].map(|value| self.places.elem(value));
+        let types = stored == of_biases && (multiplied == Multiplied::Codes || stored == elem);
+        let coded = Coded { words, scales, biases, bits, group, elem: stored, multiplied, spread: None };
+        (loaded && types).then_some(coded)
     }
 }
 
@@ -135,46 +149,56 @@ impl Places<'_> {
         let all: Vec<Option<Candidate>> = dots.iter().map(|dot| self.decoded(dot)).collect();
         for (dot, of) in dots.iter().zip(&all) {
             let Some(candidate) = of else { continue };
-            // Tiles of one shape lie one way.
-            let spreads = |of: &Option<Candidate>| of.as_ref().is_some_and(|of| !of.transposed);
-            let mut alike = dots.iter().zip(&all).filter(|(other, _)| shape(other) == shape(dot));
-            if !candidate.transposed && !alike.all(|(_, of)| spreads(of)) {
-                continue;
+            if let Some(spread) = candidate.coded.spread {
+                // Tiles of one shape lie one way.
+                let mut alike = dots.iter().zip(&all).filter(|(other, _)| shape(other) == shape(dot));
+                if !alike.all(|(_, of)| of.as_ref().is_some_and(|of| of.coded.spread == Some(spread))) {
+                    continue;
+                }
+                found.spread.insert(shape(dot), spread);
             }
             found.products.insert(dot.results[0], candidate.coded);
             found.absorbed.extend(&candidate.absorbed);
-            if !candidate.transposed {
-                found.spread.insert(shape(dot));
-            }
         }
         found
     }
 
     /// What a product's right operand is decoded from, where the matrix unit can take it so.
     fn decoded(&self, dot: &Inst) -> Option<Candidate> {
-        let (unit, elem) = self.unit(dot);
         let (right, transposed) = self.behind_transposes(dot.operands[1]);
         let mut chain = Chain { places: self, values: Vec::new() };
-        let coded = chain.coded(right, elem)?;
-        let [rows, columns] = self.matrix(right);
-        let [_, n, k] = unit.shape();
-        let warps = self.work.columns;
+        let mut coded = chain.coded(right)?;
+        let Coded { group, elem, multiplied, .. } = coded;
         let bits = u32::from(coded.bits);
-        let whole = if transposed {
-            let [words, group] = [4 * 32 / bits, coded.group];
-            rows.is_multiple_of(n * warps) && group.is_multiple_of(words) && self.is_load(dot.operands[0])
+        let [rows, columns] = self.matrix(right);
+        let [_, n, k] = Unit::Mma.shape();
+        let warps = self.work.columns;
+        coded.spread = if transposed {
+            let words = 4 * 32 / bits;
+            let whole = rows.is_multiple_of(n * warps) && group.is_multiple_of(words) && self.is_load(dot.operands[0]);
+            whole.then_some(None)
         } else {
-            let lane = columns / (n * warps);
-            rows.is_multiple_of(k)
+            let own = columns / warps;
+            let spread = if own.is_multiple_of(group) { group } else { own };
+            let whole = rows.is_multiple_of(k)
                 && columns.is_multiple_of(n * warps)
-                && coded.group.is_multiple_of(lane)
-                && [16, 32, 64, 128].contains(&(lane * bits))
+                && group.is_multiple_of(spread)
+                && [16, 32, 64, 128].contains(&(spread / n * bits));
+            whole.then_some(Some(spread))
+        }?;
+        // Codes are exact in 8 bits of a fraction; of weights times a scale, f16 would lose those that are small.
+        let types = match multiplied {
+            Multiplied::Numbers => Unit::of(self.dialect, elem) == Unit::Mma,
+            Multiplied::Codes => elem == Elem::Bf16,
         };
         let absorbed = chain.values;
-        (unit == Unit::Mma && whole && self.uses(dot.operands[1]) == 1).then_some(Candidate {
-            coded,
-            absorbed,
-            transposed,
-        })
+        let fits = types && self.elem(dot.operands[0]) == elem && self.uses(dot.operands[1]) == 1;
+        fits.then_some(Candidate { coded, absorbed })
+    }
+
+    /// Whether a value is exact numbers of codes.
+    pub(super) fn is_exact_codes(&self, value: ValueId) -> bool {
+        let mut chain = Chain { places: self, values: Vec::new() };
+        chain.coded(value).is_some_and(|coded| coded.multiplied == Multiplied::Codes)
     }
 }

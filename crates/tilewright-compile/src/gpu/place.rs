@@ -10,7 +10,7 @@ use super::codes::{Coded, Decoded};
 use super::layout::{Axis, Layout};
 use super::source::Dialect;
 use super::unit::Unit;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use tilewright_ir::op::{Control, Elementwise, Matmul, ShapeOp};
 use tilewright_ir::{Effect, Elem, Inst, Kernel, Op, Region, RegionId, Shape, Type, ValueId, Work};
 
@@ -143,6 +143,9 @@ impl<'k> Places<'k> {
 
     /// The element type and unit of a product.
     pub fn unit(&self, dot: &Inst) -> (Unit, Elem) {
+        if let Some(coded) = dot.results.first().and_then(|&result| self.coded(result)) {
+            return (Unit::Mma, coded.elem);
+        }
         let (a, b) = (self.elem(dot.operands[0]), self.elem(dot.operands[1]));
         let elem = if a == b { a } else { Elem::F32 };
         (Unit::of(self.dialect, elem), elem)
@@ -181,9 +184,9 @@ impl<'k> Places<'k> {
     pub fn sum_layout(&self, product: ValueId, unit: Unit) -> Layout {
         let [m, n] = self.matrix(product);
         let warps = [self.work.rows, self.work.columns];
-        match self.decoded.spread.contains(&[m, n]) {
-            true => Unit::lane_columns(m, n, warps),
-            false => unit.sum_layout(m, n, warps),
+        match self.decoded.spread.get(&[m, n]) {
+            Some(&spread) => Unit::lane_columns(m, n, warps, spread),
+            None => unit.sum_layout(m, n, warps),
         }
     }
 
@@ -412,7 +415,7 @@ struct Canonical {
     unit: Option<Unit>,
     warps: [u32; 2],
     /// Shapes of sums whose columns lie as words of codes have them.
-    spread: HashSet<[u32; 2]>,
+    spread: HashMap<[u32; 2], u32>,
     /// The widest tile with each number of rows, and the tallest with each number of columns.
     widest: HashMap<u32, u32>,
     tallest: HashMap<u32, u32>,
@@ -446,10 +449,10 @@ impl Canonical {
     }
 
     fn layout(&self, [rows, columns]: [u32; 2]) -> Layout {
-        let full = |rows, columns| match self.unit {
-            Some(_) if self.spread.contains(&[rows, columns]) => Unit::lane_columns(rows, columns, self.warps),
-            Some(unit) => unit.sum_layout(rows, columns, self.warps),
-            None => Layout::blocked(rows, columns, self.vector.min(columns), self.warps[0] * self.warps[1]),
+        let full = |rows, columns| match (self.unit, self.spread.get(&[rows, columns])) {
+            (Some(_), Some(&spread)) => Unit::lane_columns(rows, columns, self.warps, spread),
+            (Some(unit), None) => unit.sum_layout(rows, columns, self.warps),
+            (None, _) => Layout::blocked(rows, columns, self.vector.min(columns), self.warps[0] * self.warps[1]),
         };
         match (rows, columns) {
             (1, columns) if self.single && columns > 1 => full(1, columns),

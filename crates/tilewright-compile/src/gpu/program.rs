@@ -343,7 +343,7 @@ pub struct Dot {
     pub a: DotOperand,
     /// `[k, n]`, or `[n, k]` where `transposed`; with `codes`, words of 32 bits that hold so many.
     pub b: Slot,
-    /// How the numbers of `b` are decoded, where it holds codes. Then `b` has no padding, and a sum that is not `transposed` lies as
+    /// What `b` holds, where it holds codes. Then it has no padding, and a sum that is not `transposed` lies as
     /// [`Unit::lane_columns`] says.
     pub codes: Option<Codes>,
     /// Whether the buffer of `b` has a row for each column of the product.
@@ -352,7 +352,18 @@ pub struct Dot {
     pub depth: u32,
 }
 
-/// What codes stand for: `T(T(code * scale) + bias)`, in the element type of the product.
+/// What a matrix unit multiplies of codes, in the element type of the product.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Multiplied {
+    /// Their numbers, `T(T(code * scale) + bias)`.
+    Numbers,
+    /// The codes themselves, which are exact: they stand for `scale * code + bias`, and scales and biases come to the sums. Weights are rounded to the
+    /// type once more when they are multiplied by a scale; that is multiplied with a code less a middle one, whose size is that of values about
+    /// their mean, so that both roundings together are 1.4 times the one.
+    Codes,
+}
+
+/// Codes as the right operand of a product.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Codes {
     /// A factor for each row and group of columns.
@@ -363,6 +374,10 @@ pub struct Codes {
     pub bits: u8,
     /// Columns of a group.
     pub group: u32,
+    /// What the unit takes of them.
+    pub multiplied: Multiplied,
+    /// Columns of the sum that lie in eight lanes; none where `transposed`.
+    pub spread: Option<u32>,
 }
 
 /// The left operand of a product.

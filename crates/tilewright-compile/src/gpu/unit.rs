@@ -72,18 +72,20 @@ impl Unit {
         Layout::new(fragment.into_iter().chain(block))
     }
 
-    /// The layout of a sum of [`Mma`](Unit::Mma) of whose fragments each has every so many-th column, so that the columns that a
-    /// lane brings of the right operand, one to a fragment, are neighbours.
-    pub fn lane_columns(rows: u32, columns: u32, warps: [u32; 2]) -> Layout {
+    /// The layout of a sum of [`Mma`](Unit::Mma) whose columns lie `spread` by `spread` in eight lanes, so that those that a lane brings of
+    /// the right operand, one to a fragment, are neighbours.
+    pub fn lane_columns(rows: u32, columns: u32, warps: [u32; 2], spread: u32) -> Layout {
         let [m, n, _] = Unit::Mma.shape();
         let down = rows.div_ceil(m * warps[0]).max(1);
         let across = columns.div_ceil(n * warps[1]).max(1);
+        let neighbours = spread / n;
         Layout::new([
-            Digit::register(2, 0, across),
+            Digit::register(2, 0, neighbours),
             Digit::register(2, 8, 0),
-            Digit::register(across, 0, 1),
+            Digit::register(neighbours, 0, 1),
+            Digit::register(across / neighbours, 0, spread),
             Digit::register(down, m, 0),
-            Digit::lane(4, 0, 2 * across),
+            Digit::lane(4, 0, 2 * neighbours),
             Digit::lane(8, 1, 0),
             Digit::warp(warps[0], m * down, 0),
             Digit::warp(warps[1], 0, n * across),

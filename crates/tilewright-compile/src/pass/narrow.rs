@@ -1,5 +1,5 @@
 //! Weights take the type of the values: a `dot` of f32 weights with an f16 or bf16 tile becomes one of two 16-bit tiles, which
-//! is what a matrix unit multiplies.
+//! is what a matrix unit multiplies. On a GPU they also take bf16 with exact codes whose scales are bf16, which it multiplies as they are.
 //!
 //! The accuracy contract allows it for the weights of the softmax and nothing else: "`P` may be rounded to the value type
 //! before its product with V; `q*scale` and scores may not be rounded below f32." So the f32 side must be made by `exp2`,
@@ -7,7 +7,7 @@
 //! the bound of f32: there the weights stay f32 too.
 
 use super::edit::take_insts;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use tilewright_ir::op::{Control, Elementwise, Matmul, ShapeOp};
 use tilewright_ir::{Elem, Inst, Kernel, Op, RegionId, Type, ValueId};
 
@@ -23,26 +23,46 @@ pub(crate) fn rounds_scores(kernel: &Kernel) -> bool {
 }
 
 pub(super) fn run(kernel: &mut Kernel) {
-    narrow_where(kernel, |_| true);
+    narrow_where(kernel, |other| other.stored.or(other.scales.filter(|&to| to == Elem::Bf16)));
 }
 
 /// Of bf16 values alone, which a CPU multiplies in pairs, unless it reads them where they lie and they are no whole vectors.
 pub(super) fn run_pairs(kernel: &mut Kernel) {
-    narrow_where(kernel, |to| to == Elem::Bf16);
+    narrow_where(kernel, |other| other.stored.filter(|&to| to == Elem::Bf16));
 }
 
-/// Narrows the products whose type `wanted` takes.
-fn narrow_where(kernel: &mut Kernel, wanted: fn(Elem) -> bool) {
+/// The 16-bit types of what weights are multiplied with.
+struct Other {
+    /// Its own.
+    stored: Option<Elem>,
+    /// Of the scales and biases of exact codes.
+    scales: Option<Elem>,
+}
+
+/// Narrows weights to the type that `wanted` names.
+fn narrow_where(kernel: &mut Kernel, wanted: fn(Other) -> Option<Elem>) {
     if !rounds_scores(kernel) {
         return;
     }
     let weights = Weights::of(kernel);
-    let weights: HashSet<ValueId> = weights.makers.keys().copied().filter(|&value| weights.has(value)).collect();
+    // The side of a product that is narrowed, and its type.
+    let narrowed = |dot: &Inst| {
+        (0..2).find_map(|side| {
+            let [from, other] = [dot.operands[side], dot.operands[1 - side]];
+            let elem = kernel.ty(other).elem();
+            let stored = matches!(elem, Elem::F16 | Elem::Bf16).then_some(elem);
+            let to = wanted(Other { stored, scales: weights.scales_of(other) })?;
+            (kernel.ty(from).elem() == Elem::F32 && weights.has(from)).then_some((side, to))
+        })
+    };
+    let dots = kernel.regions.iter().flat_map(|r| &r.insts).filter(|inst| inst.op == Op::Matmul(Matmul::Dot));
+    let narrowed: HashMap<ValueId, (usize, Elem)> =
+        dots.filter_map(|dot| Some((*dot.results.first()?, narrowed(dot)?))).collect();
     for region in (0..kernel.regions.len() as u32).map(RegionId) {
         let mut insts = Vec::new();
         for mut inst in take_insts(kernel, region) {
-            if inst.op == Op::Matmul(Matmul::Dot) {
-                narrow(kernel, region, &mut inst, &mut insts, |from, to| weights.contains(&from) && wanted(to));
+            if let Some(&(side, to)) = inst.results.first().and_then(|result| narrowed.get(result)) {
+                narrow(kernel, region, &mut inst, &mut insts, side, to);
             }
             insts.push(inst);
         }
@@ -50,24 +70,9 @@ fn narrow_where(kernel: &mut Kernel, wanted: fn(Elem) -> bool) {
     }
 }
 
-/// Puts a cast in front of the product where one side is f32 and the other is not, if the value may become that type.
-fn narrow(
-    kernel: &mut Kernel,
-    region: RegionId,
-    dot: &mut Inst,
-    before: &mut Vec<Inst>,
-    wanted: impl Fn(ValueId, Elem) -> bool,
-) {
-    let elems = [0, 1].map(|side| kernel.ty(dot.operands[side]).elem());
-    let (side, to) = match elems {
-        [Elem::F32, to @ (Elem::F16 | Elem::Bf16)] => (0, to),
-        [to @ (Elem::F16 | Elem::Bf16), Elem::F32] => (1, to),
-        _ => return,
-    };
+/// Puts a cast in front of one side of a product.
+fn narrow(kernel: &mut Kernel, region: RegionId, dot: &mut Inst, before: &mut Vec<Inst>, side: usize, to: Elem) {
     let from = dot.operands[side];
-    if !wanted(from, to) {
-        return;
-    }
     let Some(shape) = kernel.ty(from).shape() else { return };
     let cast = kernel.add_value(Type::tile(to, shape), region, dot.site);
     let op = Elementwise::Cast { to }.into();
@@ -75,7 +80,7 @@ fn narrow(
     dot.operands[side] = cast;
 }
 
-/// Which values are weights: between 0 and 1, and made by `exp2`.
+/// Which values are weights: made by `exp2`, and between 0 and 1, or 256 where sums are rescaled late.
 struct Weights<'k> {
     makers: HashMap<ValueId, &'k Inst>,
     kernel: &'k Kernel,
@@ -128,15 +133,34 @@ impl Weights<'_> {
         }
     }
 
+    /// The type of the scales and biases of f32 numbers of codes.
+    fn scales_of(&self, value: ValueId) -> Option<Elem> {
+        let maker = self.makers.get(&value)?;
+        if self.kernel.ty(value).elem() != Elem::F32 || !self.are_codes(value) {
+            return None;
+        }
+        match (&maker.op, &maker.operands[..]) {
+            (Op::Elementwise(Elementwise::Add | Elementwise::Mul), &[x, y]) => {
+                [x, y].into_iter().find_map(|side| self.stored(side))
+            }
+            (_, operands) => operands.iter().find_map(|&of| self.scales_of(of)),
+        }
+    }
+
     /// Whether a value is 16-bit numbers from memory.
     fn is_stored(&self, value: ValueId) -> bool {
-        let Some(maker) = self.makers.get(&value) else { return false };
+        self.stored(value).is_some()
+    }
+
+    /// The type of 16-bit numbers from memory.
+    fn stored(&self, value: ValueId) -> Option<Elem> {
+        let maker = self.makers.get(&value)?;
         match (&maker.op, &maker.operands[..]) {
             (Op::ShapeOp(ShapeOp::Reshape { .. }), &[of]) | (Op::Elementwise(Elementwise::Cast { .. }), &[of]) => {
-                self.is_stored(of)
+                self.stored(of)
             }
-            (Op::Memory(_), _) => matches!(self.kernel.ty(value).elem(), Elem::F16 | Elem::Bf16),
-            (Op::Elementwise(_) | Op::ShapeOp(_) | Op::Reduce(_) | Op::Matmul(_) | Op::Control(_), _) => false,
+            (Op::Memory(_), _) => Some(self.kernel.ty(value).elem()).filter(|e| matches!(e, Elem::F16 | Elem::Bf16)),
+            (Op::Elementwise(_) | Op::ShapeOp(_) | Op::Reduce(_) | Op::Matmul(_) | Op::Control(_), _) => None,
         }
     }
 

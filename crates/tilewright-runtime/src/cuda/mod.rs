@@ -82,7 +82,8 @@ pub fn compile_cubin(source: &Source, compute: u32) -> Result<Cubin, DeviceError
     Nvrtc::get()?.compile(&source.text, arch(compute)?)
 }
 
-/// The assembly of a rendered kernel, as text; otherwise as [`compile_cubin`].
+/// The assembly of a rendered kernel, as text, which drivers compile for GPUs of this capability and any later one; otherwise as
+/// [`compile_cubin`].
 ///
 /// # Errors
 /// As [`compile_cubin`].
@@ -207,6 +208,7 @@ extern \"C\" __global__ void add(const __half* x, __nv_bfloat16* y, Args args) {
             assert_eq!(cubin.resources.spill_stores, 0);
             let ptx = compile_ptx(&source(ADD), compute).unwrap();
             assert!(ptx.contains(".visible .entry add(") && !ptx.contains('\0'), "{compute}: {ptx}");
+            assert!(ptx.contains(&format!(".target sm_{compute}\n")), "{compute}: {ptx}");
         }
     }
 

@@ -139,14 +139,19 @@ impl Nvrtc {
         }
     }
 
-    /// The assembly of a source.
+    /// The assembly of a source, for this architecture and later ones.
     ///
     /// # Errors
     /// As [`compile`](Self::compile).
     pub fn ptx(&self, text: &str, arch: &'static str) -> Result<String, DeviceError> {
-        // A virtual architecture stops before machine code.
+        // A virtual architecture stops before machine code; with the `a` of sm_90a it would serve no later GPU.
         let of = self.all_options(text, arch)?.into_iter().filter(|option| !option.starts_with("--ptxas-options"));
-        let options: Vec<String> = of.map(|option| option.replace("=sm_", "=compute_")).collect();
+        let options: Vec<String> = of
+            .map(|option| match option.split_once("=sm_") {
+                Some((name, number)) => format!("{name}=compute_{}", number.trim_end_matches('a')),
+                None => option,
+            })
+            .collect();
         let ptx = self
             .compile_with(text, arch, &options)
             .and_then(|(program, _)| program.read("nvrtcGetPTX", self.ptx_size, self.ptx));

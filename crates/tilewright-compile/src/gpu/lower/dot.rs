@@ -7,6 +7,7 @@ use crate::gpu::codes::Coded;
 use crate::gpu::layout::{Axis, Layout};
 use crate::gpu::place::Home;
 use crate::gpu::program::{BufferId, Codes, Copy, Dot, DotOperand, Expr, FragmentId, Slot, Step};
+use crate::gpu::unit::Unit;
 use tilewright_ir::op::{Elementwise, Matmul, ShapeOp};
 use tilewright_ir::{Elem, Inst, Op, RegionId, ValueId};
 
@@ -51,6 +52,11 @@ impl<'k> Lowering<'_, 'k> {
         let [result] = inst.results[..] else { return Err(self.unsupported(inst, "a product")) };
         let [a, b] = inst.operands[..] else { return Err(self.unsupported(inst, "a product")) };
         let (unit, elem) = self.places.unit(inst);
+        if unit == Unit::Lanes && self.places.elem(a) != Elem::F32 && self.places.is_exact_codes(b) {
+            return Err(
+                self.unsupported(inst, "a product of 16-bit numbers with exact codes that no matrix unit takes so")
+            );
+        }
         let warps = [self.places.work.rows, self.places.work.columns];
         let [m, n] = self.places.matrix(result);
         let k = self.places.matrix(a)[1];
@@ -68,8 +74,9 @@ impl<'k> Lowering<'_, 'k> {
         let coded = self.places.coded(result);
         let b = self.slot_of(coded.map_or(right, |coded| coded.words))?;
         let codes = match coded {
-            Some(Coded { scales, biases, bits, group, .. }) => {
-                Some(Codes { scales: self.slot_of(scales)?, biases: self.slot_of(biases)?, bits, group })
+            Some(Coded { scales, biases, bits, group, multiplied, spread, .. }) => {
+                let (scales, biases) = (self.slot_of(scales)?, self.slot_of(biases)?);
+                Some(Codes { scales, biases, bits, group, multiplied, spread })
             }
             None => None,
         };

@@ -252,6 +252,38 @@ __device__ __forceinline__ unsigned offset_4_f16(unsigned) { return 0xe400e400u;
 //: offset_8_f16
 // -1024.
 __device__ __forceinline__ unsigned offset_8_f16(unsigned) { return 0xe400e400u; }
+//: code_4_bf16
+// 128 and the codes in bits 0 to 3 and 16 to 19.
+__device__ __forceinline__ unsigned code_4_bf16(unsigned codes) { return masked_or(codes, 0x000f000fu, 0x43004300u); }
+//: near_code_4_bf16
+// 16 and the codes in bits 3 to 6 and 19 to 22: less is lost when they are taken away from a sum.
+__device__ __forceinline__ unsigned near_code_4_bf16(unsigned codes) { return masked_or(codes, 0x00780078u, 0x41804180u); }
+//: code_8_bf16
+// The codes in bits 0 to 7 and 16 to 23, less 128: 128 and the low 7, and -256 or -128 by the highest.
+__device__ __forceinline__ unsigned code_8_bf16(unsigned codes) {
+    const unsigned low = masked_or(codes, 0x007f007fu, 0x43004300u), high = masked_xor(codes, 0x00800080u, 0xc380c380u);
+    return fma_bf16x2(low, 0x3f803f80u, high);
+}
+//: less_4_bf16
+// What near_code_4_bf16 is more than a code, taken from sums: x * -16.
+__device__ __forceinline__ unsigned less_4_bf16(unsigned x) { return fma_bf16x2(x, 0xc180c180u, 0x80008000u); }
+//: less_8_bf16
+// What code_8_bf16 is less than a code, added to sums: x * 128.
+__device__ __forceinline__ unsigned less_8_bf16(unsigned x) { return fma_bf16x2(x, 0x43004300u, 0x80008000u); }
+//: middle_4_bf16
+// Codes are multiplied less a middle one, so that weights are rounded for small numbers: scale * 8.
+__device__ __forceinline__ unsigned middle_4_bf16(unsigned scale) { return fma_bf16x2(scale, 0x41004100u, 0x80008000u); }
+//: middle_8_bf16
+// The same of 8 bits: scale * 128.
+__device__ __forceinline__ unsigned middle_8_bf16(unsigned scale) { return fma_bf16x2(scale, 0x43004300u, 0x80008000u); }
+//: part_bf16
+// Of two numbers, each a sum of three of bf16, one of the three; the fourth is zero.
+__device__ __forceinline__ unsigned part_bf16(float low, float high, int part) {
+    const float low1 = low - round_bf16(low), high1 = high - round_bf16(high);
+    const float low2 = low1 - round_bf16(low1), high2 = high1 - round_bf16(high1);
+    return pack_bf16(part == 0 ? low : part == 1 ? low1 : part == 2 ? low2 : 0.0f,
+                     part == 0 ? high : part == 1 ? high1 : part == 2 ? high2 : 0.0f);
+}
 //: number_4_bf16
 // code * scale and then + bias, both rounded, of the codes in bits 0 to 3 and 16 to 19. With 0x4300 above it a code is 128 more,
 // and the product is rounded once that is taken away.
