@@ -73,19 +73,19 @@ const ANY: usize = usize::MAX;
 /// Above a row stand figures of cases that it serves, on an H200 (bench/README.md); `tile tune --device cuda CASE`
 /// measures one again, beside other rows. Of the other rows none is recorded.
 pub(super) const CUDA: &[Row] = &[
-    // prefill_d64_b4_h32_l4096/bf16: 287 TFLOP/s
-    // prefill_causal_d64_b4_h32_l4096/bf16: 265 TFLOP/s
+    // prefill_d64_b4_h32_l4096/bf16: 300 TFLOP/s
+    // prefill_causal_d64_b4_h32_l4096/bf16: 272 TFLOP/s
     row(Phase::Prefill, 2, 64, 128, 64, [4, 1, 2, 2]),
-    // prefill_d128_b2_h16_l8192/bf16: 340 TFLOP/s
-    // prefill_causal_d128_b8_h16_l2048/bf16: 258 TFLOP/s
+    // prefill_d128_b2_h16_l8192/bf16: 346 TFLOP/s
+    // prefill_causal_d128_b8_h16_l2048/bf16: 270 TFLOP/s
     Row { serves: Serves::Plain, ..row(Phase::Prefill, 2, 128, 128, 48, [4, 1, 2, 2]) },
     Row { serves: Serves::Stored, ..row(Phase::Prefill, 2, 128, 128, 32, [4, 1, 2, 2]) },
     Row { serves: Serves::Stored, ..row(Phase::Prefill, 2, 128, 128, 32, [4, 1, 2, 1]) },
     row(Phase::Prefill, 2, 128, 64, 32, [4, 1, 2, 2]),
     // prefill_d256_b2_h8_l8192/bf16: 283 TFLOP/s
-    // prefill_causal_d256_b2_h8_l8192/bf16: 266 TFLOP/s
+    // prefill_causal_d256_b2_h8_l8192/bf16: 265 TFLOP/s
     row(Phase::Prefill, 2, 256, 64, 64, [4, 1, 1, 2]),
-    // prefill_causal_d512_b1_h8_l4096/bf16: 167 TFLOP/s
+    // prefill_causal_d512_b1_h8_l4096/bf16: 170 TFLOP/s
     row(Phase::Prefill, 2, 512, 64, 64, [2, 4, 1, 1]),
     row(Phase::Prefill, 2, ANY, 32, 32, [2, 4, 1, 1]),
     row(Phase::Prefill, 2, ANY, 32, 16, [2, 2, 1, 1]),

@@ -252,15 +252,20 @@ impl Wanted {
     }
 }
 
-/// An expression in which `$round` is what the numbers of codes are rounded to, and the type of their scales.
+/// An expression in which `$round` is what the numbers of codes are rounded to, and the type of their scales; `exact` codes are not rounded.
 macro_rules! with_round {
     ($codes:ident, $round:ident => $body:expr) => {
         match ($codes.rounds, $codes.scales.place.elem()) {
             (Elem::Bf16, _) => with_round!(@ToBf16, $round => $body),
             (Elem::F16, _) => with_round!(@ToF16, $round => $body),
-            (_, Elem::Bf16) => with_round!(@ExactBf16, $round => $body),
-            (_, Elem::F16) => with_round!(@ExactF16, $round => $body),
-            (_, Elem::F32 | Elem::I32 | Elem::U32 | Elem::I8 | Elem::U8 | Elem::Bool) => {
+            _ => with_round!(exact $codes, $round => $body),
+        }
+    };
+    (exact $codes:ident, $round:ident => $body:expr) => {
+        match $codes.scales.place.elem() {
+            Elem::Bf16 => with_round!(@ExactBf16, $round => $body),
+            Elem::F16 => with_round!(@ExactF16, $round => $body),
+            Elem::F32 | Elem::I32 | Elem::U32 | Elem::I8 | Elem::U8 | Elem::Bool => {
                 with_round!(@ToF32, $round => $body)
             }
         }
@@ -283,7 +288,11 @@ impl Reader<'_> {
         unsafe {
             match self {
                 Reader::Stored(rows) => rows.visit::<V>(wanted, visitor),
-                Reader::Codes(codes) => with_round!(codes, R => codes.visit::<V, R>(wanted, visitor)),
+                Reader::Codes(codes) if codes.rounds == Elem::F32 => {
+                    with_round!(exact codes, R => codes.visit::<V, R>(wanted, visitor))
+                }
+                // Rounded ones are for tiles of many rows, which are decoded in one step: here they need not be fast.
+                Reader::Codes(codes) => codes.visit_copies::<V>(0..wanted.rows, wanted, visitor),
             }
         }
     }
