@@ -408,6 +408,26 @@ fn a_build_refuses_what_it_does_not_know_and_names_what_is_missing() {
 }
 
 #[test]
+fn codes_of_16_bits_are_dequantised_in_what_is_built_and_nothing_else() {
+    let flags = ["attention_split", "--types", "bf16", "--head-dims", "128", "--emit", "cuda,msl,manifest"];
+    let codes = "--set=cache=dense+k-q8g64+v-q4g64";
+    let built = |more: &[&str]| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let outcome = build(folder.path(), &[&flags[..], &[codes], more].concat());
+        let manifest: Value = serde_json::from_str(&read(folder.path(), "manifest.json")).expect("JSON");
+        (outcome.code, manifest)
+    };
+    let (code, manifest) = built(&[]);
+    let kernels = list(&manifest["kernels"]);
+    assert!(code == Some(0) && !kernels.is_empty(), "{manifest}");
+    assert!(kernels.iter().all(|kernel| kernel["specialisation"]["decoding"] == "dequantised"), "{manifest}");
+    let (code, manifest) = built(&["--set=decoding=exact"]);
+    let absent = list(&manifest["absent"]);
+    assert!(code == Some(1) && list(&manifest["kernels"]).is_empty() && !absent.is_empty(), "{manifest}");
+    assert!(absent.iter().all(|of| text(&of["reason"]).contains("decoding=exact")), "{manifest}");
+}
+
+#[test]
 fn nvrtc_makes_assembly_and_machine_code_of_sources() {
     if let Err(reason) = nvrtc_version() {
         return println!("skipped: {reason}");

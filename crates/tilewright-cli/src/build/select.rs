@@ -42,12 +42,15 @@ pub fn select<'l>(args: &Args, targets: &[Target], library: &'l Library) -> Resu
             for mut text in (export.specialise)(&Wanted { shared_bytes: target.shared_bytes as usize, ..*wanted }) {
                 text.extend(own().map(|(name, value)| (name.clone(), value.clone())));
                 // Codes are multiplied as they are only with a table's work, which these kernels leave to the compiler.
-                let decoding =
-                    (entry.tuned)(text.clone(), Machine::Metal).ok().and_then(|mut of| of.text.remove("decoding"));
-                if let Some(decoding) = decoding {
-                    text.entry("decoding".to_string()).or_insert(decoding);
-                }
-                let completed = (entry.complete)(text.clone());
+                let completed = match (entry.tuned)(text.clone(), Machine::Metal) {
+                    Err(refused @ AttentionError::Combination { .. }) => Err(refused),
+                    tuned => {
+                        if let Some(decoding) = tuned.ok().and_then(|mut tuned| tuned.text.remove("decoding")) {
+                            text.entry("decoding".to_string()).or_insert(decoding);
+                        }
+                        (entry.complete)(text.clone())
+                    }
+                };
                 let name = name(entry, completed.as_ref().unwrap_or(&text));
                 match all.iter_mut().find(|there| there.name == name) {
                     Some(there) if there.targets.contains(target) => {}

@@ -57,7 +57,11 @@ impl<'k> Makers<'k> {
         match self.anywhere(value).map(|inst| (&inst.op, &inst.operands[..])) {
             Some((Op::Elementwise(Elementwise::Constant { value, .. }), _)) => value.0.to_bits() == 0,
             Some((Op::ShapeOp(ShapeOp::Broadcast { .. } | ShapeOp::Reshape { .. }), &[of])) => self.is_zero(of),
-            _ => false,
+            None
+            | Some((
+                Op::Elementwise(_) | Op::ShapeOp(_) | Op::Reduce(_) | Op::Matmul(_) | Op::Memory(_) | Op::Control(_),
+                _,
+            )) => false,
         }
     }
 

@@ -359,7 +359,7 @@ pub enum Multiplied {
     Numbers,
     /// The codes themselves, which are exact: they stand for `scale * code + bias`, and scales and biases come to the sums. Weights are rounded to the
     /// type once more when they are multiplied by a scale; that is multiplied with a code less a middle one, whose size is that of values about
-    /// their mean, so that both roundings together are 1.4 times the one.
+    /// their mean, so that both roundings together are about 1.4 times the one.
     Codes,
 }
 

@@ -367,7 +367,9 @@ impl crate::gpu::place::Places<'_> {
                 }
                 0
             }
-            _ => return false,
+            Op::ShapeOp(_) | Op::Elementwise(_) | Op::Reduce(_) | Op::Matmul(_) | Op::Memory(_) | Op::Control(_) => {
+                return false;
+            }
         };
         let insts = self.kernel.regions.iter().flat_map(|r| &r.insts);
         let taken = insts.filter(|i| matches!(i.op, Op::Matmul(Matmul::Dot)) && i.operands[side] == result);

@@ -96,14 +96,13 @@ impl Printer<'_> {
     /// Scores are sums of codes times their scales; biases, and what codes are less or more in 16 bits, are multiplied with the sums of q in a
     /// product of their own, `q_sums`: each number of it is three of bf16.
     fn codes_of_rows(&mut self, dot: &Dot, codes: &Codes, shape: &Shape, [pitch_a, pitch, by_group]: [u32; 3]) {
-        let Shape { down, across, .. } = *shape;
+        let Shape { down, across, used, .. } = *shape;
         let bits = u32::from(codes.bits);
         let InWord { steps, of_lanes, .. } = InWord::of(codes);
         let in_group = codes.group / of_lanes;
         let groups = dot.depth / codes.group;
         // Two groups at a time, whose scales are a word, where few rows leave registers for their numbers of q.
         let pair = if down == 1 && groups.is_multiple_of(2) { 2 } else { 1 };
-        let used = if self.program.fragments[dot.sum.index()].extents[0] <= 8 { 2 } else { 4 };
         let sum = self.fragment(dot.sum);
 
         self.out.unrolled("first", groups, pair);
@@ -182,13 +181,12 @@ impl Printer<'_> {
     /// `p · v`: a lane takes neighbouring columns of four keys, one to each fragment of the sum. Codes of two keys make a pair. Where codes
     /// are multiplied, it is with weights times scales; biases, and what codes are less or more in 16 bits, are sums of their own.
     pub(super) fn mma_of_columns(&mut self, dot: &Dot, codes: &Codes, shape: &Shape, [row, column]: [Text; 2]) {
-        let Shape { down, across, .. } = *shape;
+        let Shape { down, across, used, .. } = *shape;
         let (bits, name) = (u32::from(codes.bits), dot.elem.name());
         let Some(spread) = codes.spread else { return }; // such products have one
         let [_, n, _] = Unit::Mma.shape();
         let (neighbours, spreads) = (spread / n, across * n / spread);
         let bytes = neighbours * bits / 8;
-        let used = if self.program.fragments[dot.sum.index()].extents[0] <= 8 { 2 } else { 4 };
         let exact = codes.multiplied == Multiplied::Codes;
 
         let pitch_a = self.left_rows(dot, &row);
@@ -213,10 +211,8 @@ impl Printer<'_> {
             }
         } else {
             self.out.line(format!("unsigned scaled[{down}][4];"));
-            self.out.line(
-                "const unsigned middle[2] = {middle_B_bf16(scales[s][0]), middle_B_bf16(scales[s][1])};"
-                    .replace('B', &bits.to_string()),
-            );
+            let [first, second] = [0, 1].map(|half| format!("middle_{bits}_bf16(scales[s][{half}])"));
+            self.out.line(format!("const unsigned middle[2] = {{{first}, {second}}};"));
             self.out.unrolled("m", down, 1);
             for part in 0..4 {
                 let value = match part % 2 * 2 < used {
@@ -287,41 +283,27 @@ impl Printer<'_> {
 
     /// `scales` and `biases` of the four keys of a lane, in pairs, for each spread of columns.
     fn factors_of_step(&mut self, spreads: u32, by_group: u32) {
-        let in_words = spreads.is_multiple_of(2) && self.program.warps[1] == 1;
+        // Two groups of a key are a word, where no warp starts in between.
+        let together = if spreads.is_multiple_of(2) && self.program.warps[1] == 1 { 2 } else { 1 };
         self.out.line(format!("unsigned scales[{spreads}][2], biases[{spreads}][2];"));
         let at = |base: &str, row: u32| {
             let of_key = atom(base).plus(&atom("k").times(by_group)).plus(&Text::int(row * by_group));
             of_key.plus(&atom("s").times(2))
         };
-        self.out.unrolled("s", spreads, if in_words { 2 } else { 1 });
+        self.out.unrolled("s", spreads, together);
         for (name, base) in [("scales", "b_scales"), ("biases", "b_biases")] {
             for half in 0..2 {
-                let rows = [8 * half, 8 * half + 1];
-                match in_words {
-                    // A lane's two keys lie side by side, and so do two groups of each.
-                    true if by_group == 4 => {
-                        self.out.line(format!(
-                            "const uint2 {name}{half} = {};",
-                            self.shared_at("uint2", &at(base, rows[0]), true)
-                        ));
-                        for (more, of) in ["low", "high"].into_iter().enumerate() {
-                            self.out.line(format!(
-                                "{name}[s + {more}][{half}] = pair_{of}({name}{half}.x, {name}{half}.y);"
-                            ));
-                        }
-                    }
-                    true => {
-                        let [x, y] = rows.map(|row| self.shared_at("unsigned", &at(base, row), true));
-                        self.out.line(format!("const unsigned {name}{half}x = {x}, {name}{half}y = {y};"));
-                        for (more, of) in ["low", "high"].into_iter().enumerate() {
-                            self.out
-                                .line(format!("{name}[s + {more}][{half}] = pair_{of}({name}{half}x, {name}{half}y);"));
-                        }
-                    }
-                    false => {
-                        let [x, y] = rows.map(|row| self.shared_at("unsigned short", &at(base, row), true));
-                        self.out.line(format!("{name}[s][{half}] = pair_low({x}, {y});"));
-                    }
+                let [first, second] = if together == 2 && by_group == 4 {
+                    // A lane's two keys lie side by side.
+                    let keys = self.shared_at("uint2", &at(base, 8 * half), true);
+                    self.out.line(format!("const uint2 {name}{half} = {keys};"));
+                    ["x", "y"].map(|key| format!("{name}{half}.{key}"))
+                } else {
+                    [0, 1]
+                        .map(|key| self.shared_at(self.language.vector(2 * together), &at(base, 8 * half + key), true))
+                };
+                for (more, of) in ["low", "high"].into_iter().enumerate().take(together as usize) {
+                    self.out.line(format!("{name}[s + {more}][{half}] = pair_{of}({first}, {second});"));
                 }
             }
         }

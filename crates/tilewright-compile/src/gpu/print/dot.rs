@@ -13,6 +13,8 @@ pub(super) struct Shape {
     pub across: u32,
     /// Fragments of a left operand in registers across.
     pub left: u32,
+    /// Registers of a fragment of [`Unit::Mma`] that hold rows of the sum: half of them where it has no more than 8.
+    pub used: u32,
 }
 
 impl Printer<'_> {
@@ -28,7 +30,8 @@ impl Printer<'_> {
             }
             DotOperand::Shared(_) => 0,
         };
-        let shape = Shape { down, across, left };
+        let used = if sum.extents[0] <= 8 { 2 } else { 4 };
+        let shape = Shape { down, across, left, used };
         let a = match &dot.a {
             DotOperand::Fragment(a) => self.fragment(*a),
             DotOperand::Shared(slot) => program.buffers[slot.buffer.index()].name.clone(),
@@ -236,7 +239,7 @@ impl Printer<'_> {
     }
 
     fn simdgroup(&mut self, dot: &Dot, shape: &Shape, [row, column]: [Text; 2], step: u32) {
-        let Shape { down, across, left } = *shape;
+        let Shape { down, across, left, .. } = *shape;
         let sum = self.fragment(dot.sum);
         let kind = self.language.stored(dot.elem);
         self.out.line("const int own_row = lane / 16 * 4 + lane / 2 % 4;");
