@@ -10,6 +10,7 @@ use tilewright_runtime::{DeviceInfo, DeviceKind};
 
 mod gpu;
 mod search;
+mod tiles;
 
 pub use search::{Candidate, Candidates, Tuning};
 
@@ -89,6 +90,8 @@ pub enum Machine {
     Cpu {
         /// How many run tile programs.
         threads: usize,
+        /// Whether it multiplies tiles of bf16 numbers.
+        tiles: bool,
     },
     /// An NVIDIA GPU.
     Cuda {
@@ -105,7 +108,9 @@ impl Machine {
     /// The machine of a device.
     pub fn of(device: &DeviceInfo) -> Machine {
         match device.kind {
-            DeviceKind::Cpu | DeviceKind::Interp => Machine::Cpu { threads: device.threads },
+            DeviceKind::Cpu | DeviceKind::Interp => {
+                Machine::Cpu { threads: device.threads, tiles: device.multiplies_tiles() }
+            }
             DeviceKind::Cuda => Machine::Cuda {
                 shared_bytes: device.gpu.as_ref().map_or(u32::MAX, |gpu| gpu.shared_bytes),
                 multiprocessors: device.threads,
@@ -153,8 +158,8 @@ pub(crate) fn rescaling(machine: Machine) -> Rescaling {
 /// What serves a problem; `types` are the element types of the queries, and of keys and values.
 pub(crate) fn choose(shape: &Extents, types: [Elem; 2], (cache, holes): (&Format, bool), machine: Machine) -> Choice {
     match machine {
-        Machine::Cpu { threads } => {
-            let (schedule, reason) = Row::of(shape).choice(shape, cache, threads);
+        Machine::Cpu { threads, tiles } => {
+            let (schedule, reason) = Row::of(shape, types, tiles).choice(shape, cache, threads);
             Choice { schedule, work: None, reason }
         }
         Machine::Cuda { shared_bytes, multiprocessors } => {
@@ -173,10 +178,11 @@ fn needed(shape: &Extents) -> u32 {
 }
 
 impl Row {
-    /// The row of a problem's dims.
-    fn of(shape: &Extents) -> &'static Row {
+    /// The row of a problem's dims, in the table of its types.
+    fn of(shape: &Extents, types: [Elem; 2], tiles: bool) -> &'static Row {
+        let table = if tiles && types == [Elem::Bf16; 2] { &tiles::TABLE[..] } else { &TABLE };
         let dim = shape.head_dim.max(shape.value_dim);
-        TABLE.iter().find(|row| dim <= row.max_dim).unwrap_or(&TABLE[TABLE.len() - 1])
+        table.iter().find(|row| dim <= row.max_dim).unwrap_or(&table[table.len() - 1])
     }
 
     /// The tile shape for so many threads, and why.
@@ -342,7 +348,7 @@ mod tests {
             let [head_dim, value_dim] = [128; 2];
             let shape = Extents { batch: 1, q_heads: 8, kv_heads: 2, q_len, capacity: 4096, head_dim, value_dim };
             let types = [Elem::F32; 2];
-            choose(&shape, types, (&Format::DENSE, false), Machine::Cpu { threads }).schedule
+            choose(&shape, types, (&Format::DENSE, false), Machine::Cpu { threads, tiles: false }).schedule
         };
         assert_eq!(schedule(128, 2), Schedule { heads: 4, queries: 64, keys: 128 });
         assert_eq!(schedule(128, 16), Schedule { heads: 1, queries: 128, keys: 128 });

@@ -274,11 +274,27 @@ fn products_of_bf16_numbers_are_of_pairs_where_the_processor_has_them() {
 }
 
 #[test]
+fn weights_that_nothing_but_a_product_of_pairs_reads_are_made_in_pairs() {
+    let made = |text: &str| {
+        let program = lowered_for(text, Target { pairs: true, ..TARGET });
+        let in_pairs = |s: &Step| match s {
+            Step::Vector(v) => v.ops.iter().any(|op| matches!(op.kind, MicroKind::Weights { pairs: true, .. })),
+            _ => false,
+        };
+        [count(&program, in_pairs), count(&program, |s| matches!(s, Step::Pair { .. }))]
+    };
+    let softmax = HALVES.replace("%p = exp2 %s", "%m = reduce_max %s axis=1\n  %d = sub %s, %m\n  %p = exp2 %d");
+    assert_eq!(made(&softmax), [1, 1], "the queries are paired on their own");
+    assert_eq!(made(&softmax.replace("  store", "  store %o, %p, %0, %0\n  store")), [0, 2], "numbers are stored too");
+    assert_eq!(made(&softmax.replace("[8, ", "[9, ")), [0, 2], "the last of nine has no neighbour");
+}
+
+#[test]
 fn the_weights_of_a_softmax_are_one_op_with_their_sums() {
     let program = lowered(ATTENTION);
     let weights = steps(&program).into_iter().filter_map(|s| match s {
         Step::Vector(v) => {
-            Some(v.ops.iter().filter(|op| matches!(op.kind, MicroKind::Weights { sum: Some(_) })).count())
+            Some(v.ops.iter().filter(|op| matches!(op.kind, MicroKind::Weights { sum: Some(_), .. })).count())
         }
         _ => None,
     });

@@ -42,13 +42,20 @@ pub struct DeviceInfo {
     /// What runs tile programs side by side: threads, or the multiprocessors of a GPU. Metal does not say how many an Apple GPU
     /// has: 10 are assumed.
     pub threads: usize,
-    /// The vector instructions in use: `avx512`, `avx2`, `neon` or `portable`; `f64` for the interpreter; the architecture of a
+    /// The vector instructions in use: `amx`, `avx512`, `avx2`, `neon` or `portable`; `f64` for the interpreter; the architecture of a
     /// GPU, such as `sm_90a` or `Apple 9`.
     pub isa: &'static str,
     /// More of an NVIDIA GPU; `None` for others.
     pub gpu: Option<Arc<GpuInfo>>,
     /// More of an Apple GPU; `None` for others.
     pub metal: Option<Arc<MetalInfo>>,
+}
+
+impl DeviceInfo {
+    /// Whether it is a processor that multiplies tiles of bf16 numbers (AMX).
+    pub fn multiplies_tiles(&self) -> bool {
+        self.kind == DeviceKind::Cpu && self.isa == "amx"
+    }
 }
 
 /// Something that runs kernels. Cheap to clone; clones share the pipeline cache.

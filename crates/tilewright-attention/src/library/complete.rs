@@ -13,7 +13,7 @@ use tilewright_lang::{SpecText, SpecValue};
 type Completed = Result<SpecText, AttentionError>;
 
 /// Whose tiles text is completed with where it names no machine: any processor with enough to do.
-const ONE_THREAD: Machine = Machine::Cpu { threads: 1 };
+const ONE_THREAD: Machine = Machine::Cpu { threads: 1, tiles: false };
 
 /// The values that are left out as the planner chooses them for a prefill of 1024 tokens, without features and with lse.
 pub(super) fn forward(text: SpecText) -> Completed {
@@ -79,11 +79,7 @@ fn planned(mut text: SpecText, q_len: usize, machine: Machine) -> Result<Tuned, 
     or("value_dim", head_dim);
     let features = or("features", Features::none().to_string());
     let cache = or("cache", Format::DENSE.to_string());
-    let factor = match machine {
-        Machine::Cpu { .. } => Factor::Any,
-        Machine::Cuda { .. } | Machine::Metal => Factor::Positive,
-    };
-    or("factor", factor.to_string());
+    or("factor", Factor::Positive.to_string());
     or("rescaling", tuning::rescaling(machine).to_string());
 
     let types = types.map(|name| Elem::from_name(&name).filter(|elem| elem.is_float()));

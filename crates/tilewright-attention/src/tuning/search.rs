@@ -132,8 +132,8 @@ impl Tuning {
     }
 
     fn cpu_row(&self, candidate: &Candidate) -> Option<Row> {
-        let Machine::Cpu { threads } = self.machine else { return None };
-        let present = Row::of(&self.shape);
+        let Machine::Cpu { threads, tiles } = self.machine else { return None };
+        let present = Row::of(&self.shape, self.types, tiles);
         let Schedule { queries, keys, .. } = candidate.schedule;
         let rows = match (self.shape.q_len <= MAX_VERIFY, self.cache.placement) {
             (false, _) => vec![
@@ -202,7 +202,8 @@ mod tests {
         Tuning { shape, types: [Elem::Bf16; 2], cache: Format::DENSE, holes: false, machine }
     }
 
-    const CPU: Machine = Machine::Cpu { threads: 2 };
+    const CPU: Machine = Machine::Cpu { threads: 2, tiles: false };
+    const CPU_WITH_TILES: Machine = Machine::Cpu { threads: 2, tiles: true };
     const H200: Machine = Machine::Cuda { shared_bytes: 227 << 10, multiprocessors: 132 };
 
     #[test]
@@ -219,8 +220,11 @@ mod tests {
         let entries = library().entries;
         let cpu: Vec<Case> = entries.iter().flat_map(|entry| (entry.benches)()).collect();
         let gpu: Vec<Case> = entries.iter().flat_map(|entry| (entry.gpu_benches)()).collect();
-        let tables =
-            [(include_str!("../tuning.rs"), CPU, cpu, TABLE.len() - 1), (include_str!("gpu.rs"), H200, gpu, 9)];
+        let tables = [
+            (include_str!("../tuning.rs"), CPU, &cpu, TABLE.len() - 1),
+            (include_str!("tiles.rs"), CPU_WITH_TILES, &cpu, 1),
+            (include_str!("gpu.rs"), H200, &gpu, 9),
+        ];
         for (text, machine, cases, least) in tables {
             let (mut figures, mut rows) = (Vec::new(), 0);
             for line in text.lines().map(str::trim) {

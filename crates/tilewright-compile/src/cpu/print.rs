@@ -129,8 +129,11 @@ impl fmt::Display for MicroOp {
             MicroKind::Copy => "copy".to_string(),
             MicroKind::IotaRow { .. } => "iota rows".to_string(),
             MicroKind::IotaCol => "iota cols".to_string(),
-            MicroKind::Weights { sum: None } => "weights".to_string(),
-            MicroKind::Weights { sum: Some(sum) } => format!("weights, sum {sum},"),
+            MicroKind::Weights { sum, pairs } => {
+                let pairs = if *pairs { " in pairs" } else { "" };
+                let sum = sum.map(|sum| format!(", sum {sum},")).unwrap_or_default();
+                format!("weights{pairs}{sum}")
+            }
             MicroKind::Masked(masked) => masked.to_string(),
             MicroKind::FoldRows(_) => "largest of all rows of".to_string(),
             MicroKind::Reduce { op, .. } => format!("{op:?}").split(' ').next().unwrap_or_default().to_lowercase(),

@@ -313,8 +313,9 @@ pub enum MicroKind {
     /// The coordinate along the columns.
     IotaCol,
     /// `exp2(src0 * src1 - src2)`, with one rounding or two of the exponent, of a full operand, one lane and a lane a row; and
-    /// the sum of each row, where it is wanted: the weights of a softmax.
-    Weights { sum: Option<Place> },
+    /// the sum of each row, where it is wanted: the weights of a softmax. `pairs`: not as numbers but rounded, two neighbours a
+    /// lane, as [`Step::Pair`] has them; the sum is of those that are not rounded.
+    Weights { sum: Option<Place>, pairs: bool },
     /// The scores of a softmax: scaled, with a bias, and another number where a pair is not attended.
     Masked(Box<Masked>),
     /// All rows folded to one with the largest integers, block after block.

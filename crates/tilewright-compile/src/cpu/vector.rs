@@ -58,12 +58,14 @@ pub(super) struct Fusion<'f> {
     pub insts: &'f [&'f Inst],
     /// Operands that were repeated over the whole domain, and where.
     pub repeated: Vec<(ValueId, LaneIndex)>,
+    /// Weights that are made in pairs, and where.
+    pub paired: HashMap<ValueId, LaneIndex>,
 }
 
 impl<'f> Fusion<'f> {
     /// A loop over the smallest domain of these.
     pub fn of(lowering: &Lowering<'_>, insts: &'f [&'f Inst]) -> Fusion<'f> {
-        Fusion { domain: Domain::of_group(lowering, insts), insts, repeated: Vec::new() }
+        Fusion { domain: Domain::of_group(lowering, insts), insts, repeated: Vec::new(), paired: HashMap::new() }
     }
 
     pub fn extent(&self, lowering: &Lowering<'_>, value: ValueId) -> Extent {
@@ -88,6 +90,8 @@ impl<'f> Fusion<'f> {
         for (&value, &offset) in outputs {
             places.insert(value, self.buffer(self.extent(lowering, value), offset));
         }
+        let pairs = |(&value, &offset): (&ValueId, &LaneIndex)| (value, Place { offset, row_stride: cols / 2 });
+        places.extend(self.paired.iter().map(pairs));
         let pieces = pieces(lowering, self);
         let mut last_use: HashMap<ValueId, usize> = HashMap::new();
         for (at, piece) in pieces.iter().enumerate() {
@@ -136,8 +140,9 @@ impl<'f> Fusion<'f> {
                 }
                 Piece::Weights(Weights { x, scale, shift, result, sum }) => {
                     let one = Operand { place: self.buffer(Extent::One, lowering.one), extent: Extent::One };
+                    let pairs = self.paired.contains_key(result);
                     MicroOp {
-                        kind: MicroKind::Weights { sum: sum.map(|sum| places[&sum]) },
+                        kind: MicroKind::Weights { sum: sum.map(|sum| places[&sum]), pairs },
                         extent: Extent::Full,
                         dst: places[result],
                         src: [operand(*x), scale.map_or(one, operand), operand(*shift)],

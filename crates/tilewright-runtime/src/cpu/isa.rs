@@ -3,6 +3,8 @@
 //! The numeric code is written once, as generic inlined functions; [`kernels!`](self) compiles them again for each
 //! instruction set under `#[target_feature]`, and the device picks one table of functions when it starts.
 
+#[cfg(target_arch = "x86_64")]
+use super::amx;
 use super::gemm;
 use super::memory::{self, Place};
 use super::pack;
@@ -17,6 +19,9 @@ use tilewright_compile::cpu::{Dot, DotRows, Target, VectorLoop};
 /// A set of vector instructions that the CPU device was compiled for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Isa {
+    /// 512-bit vectors, and tiles for products of bf16 numbers.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
     /// 512-bit vectors.
     #[cfg(target_arch = "x86_64")]
     Avx512,
@@ -36,6 +41,7 @@ impl Isa {
         let mut all = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
+            all.extend((avx512::detected() && avx512_pairs::detected() && amx::detected()).then_some(Isa::Amx));
             all.extend(avx512::detected().then_some(Isa::Avx512));
             all.extend(avx2::detected().then_some(Isa::Avx2));
         }
@@ -49,6 +55,8 @@ impl Isa {
     pub fn name(self) -> &'static str {
         match self {
             #[cfg(target_arch = "x86_64")]
+            Isa::Amx => "amx",
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => "avx2",
@@ -61,13 +69,11 @@ impl Isa {
     /// What the lowering has to know of it on this processor.
     pub(super) fn target(self) -> Target {
         #[cfg(target_arch = "x86_64")]
-        let pairs = self == Isa::Avx512 && is_x86_feature_detected!("avx512bf16");
-        #[cfg(not(target_arch = "x86_64"))]
-        let pairs = false;
+        let wide = matches!(self, Isa::Amx | Isa::Avx512);
         #[cfg(target_arch = "x86_64")]
-        let bytes = self == Isa::Avx512 && is_x86_feature_detected!("avx512vnni");
+        let (pairs, bytes) = (wide && avx512_pairs::detected(), wide && avx512_bytes::detected());
         #[cfg(not(target_arch = "x86_64"))]
-        let bytes = false;
+        let (pairs, bytes) = (false, false);
         Target { pairs, bytes, ..self.kernels().target }
     }
 
@@ -75,6 +81,8 @@ impl Isa {
     /// reach a device.
     pub(super) fn kernels(self) -> &'static Kernels {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => &AMX,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => &avx512::KERNELS,
             #[cfg(target_arch = "x86_64")]
@@ -128,7 +136,11 @@ mod avx512_pairs {
     use super::*;
     use crate::cpu::pairs;
 
-    pub static PAIRS: Pairs = Pairs { dot, dot_rows, pair, pack_rows, pack_transposed };
+    pub const PAIRS: Pairs = Pairs { dot, dot_rows, pair, pack_rows, pack_transposed };
+
+    pub fn detected() -> bool {
+        is_x86_feature_detected!("avx512bf16")
+    }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
     unsafe fn dot(dot: &Dot, arena: *mut u32) {
@@ -167,12 +179,20 @@ mod avx512_bytes {
     use super::*;
     use crate::cpu::digits;
 
+    pub fn detected() -> bool {
+        is_x86_feature_detected!("avx512vnni")
+    }
+
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
     pub unsafe fn dot_bytes(dot: &DotRows, rows: &Reader<'_>, arena: *mut u32) {
         // SAFETY: the caller's promise.
         unsafe { digits::run::<simd::Avx512>(dot, rows, arena) }
     }
 }
+
+/// AVX-512, with tiles where pairs are multiplied in panels.
+#[cfg(target_arch = "x86_64")]
+const AMX: Kernels = Kernels { pairs: Some(&Pairs { dot: amx::dot, ..avx512_pairs::PAIRS }), ..avx512::KERNELS };
 
 /// Compiles the numeric code for one instruction set: a module with its table.
 macro_rules! kernels {
@@ -187,7 +207,7 @@ macro_rules! kernels {
                 true $(&& is_x86_feature_detected!($feature))*
             }
 
-            pub static KERNELS: Kernels = Kernels {
+            pub const KERNELS: Kernels = Kernels {
                 target: Target { panel: $panel, block: $block, lanes: <$simd>::LANES as u32, pairs: false, bytes: false },
                 vector: run_vector,
                 dot: run_dot,
@@ -260,7 +280,7 @@ macro_rules! kernels {
 }
 
 #[cfg(target_arch = "x86_64")]
-kernels!(avx512, simd::Avx512, panel 32, block 1024, pairs Some(&avx512_pairs::PAIRS), bytes Some(avx512_bytes::dot_bytes), features ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c"]);
+kernels!(avx512, simd::Avx512, panel 32, block 4096, pairs Some(&avx512_pairs::PAIRS), bytes Some(avx512_bytes::dot_bytes), features ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c"]);
 #[cfg(target_arch = "x86_64")]
 kernels!(avx2, simd::Avx2, panel 16, block 1024, pairs None, bytes None, features ["avx2", "fma", "f16c"]);
 #[cfg(target_arch = "aarch64")]

@@ -47,9 +47,21 @@ either! {
 /// Outside of this range the result of [`exp2`] is 0 or infinity.
 pub(super) const EXP2_RANGE: [f32; 2] = [-151.0, 129.0];
 
+/// Below this the result of [`exp2`] is 0.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for vectors of x86"))]
+pub(super) const EXP2_ZERO: f32 = -150.0;
+
+/// Below this it is too small to be normal.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for vectors of x86"))]
+pub(super) const EXP2_NORMAL: f32 = -126.0;
+
 /// The polynomial of 2^f for `|f| <= 1/2`, highest power first.
 pub(super) const EXP2: [f32; 7] =
     [1.535_336_2e-4, 1.339_887_4e-3, 9.618_437e-3, 5.550_332_5e-2, 2.402_264_8e-1, 6.931_472e-1, 1.0];
+
+/// The same of degree 4: relative error 2.8e-6.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for vectors of x86"))]
+pub(super) const EXP2_OF_BF16: [f32; 5] = [9.582_853e-3, 5.590_642_6e-2, 2.402_41e-1, 6.931_242e-1, 1.0];
 
 /// 2 to the power of `n`, for n from -126 to 127.
 #[inline(always)]
@@ -177,6 +189,15 @@ mod tests {
         assert_eq!(exp2::<true>(f32::INFINITY), f32::INFINITY);
         assert!(exp2::<true>(f32::NAN).is_nan());
         assert_eq!(exp2::<true>(0.0), 1.0);
+    }
+
+    #[test]
+    fn the_short_polynomial_of_exp2_is_within_its_bound() {
+        for at in 0..=1_000_000 {
+            let f = f64::from(at) / 1e6 - 0.5;
+            let p = EXP2_OF_BF16.iter().fold(0.0, |p, &c| p * f + f64::from(c));
+            assert!((p / f.exp2() - 1.0).abs() <= 2.9e-6, "{f}");
+        }
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //!
 //! - `exec`: walks the steps of one program
 //! - `vector`, `math`: fused elementwise loops
-//! - `masked`: scores with bias and mask, in one of these loops
+//! - `masked`, `weights`: scores with bias and mask, and the weights of a softmax, in one of these loops
 //! - `gemm`: the register-blocked product
+//! - `amx`: the product of bf16 pairs by the processor's tiles
 //! - `stream`: the product of few rows with a matrix that is read where it lies, by `rows`, each a `row` of floats or codes
 //! - `memory`: views, loads, stores
 //! - `pack`: matrices into panels for the product
@@ -15,6 +16,8 @@
 //! - `isa`: all of these compiled for each instruction set, one chosen at run time
 
 mod ahead;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod digits;
 mod exec;
 mod gemm;
@@ -32,6 +35,7 @@ mod simd;
 mod stream;
 mod unpack;
 mod vector;
+mod weights;
 
 pub use isa::Isa;
 pub use peaks::{bf16_peak, copy_peak, read_peak};

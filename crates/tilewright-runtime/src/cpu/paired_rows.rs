@@ -19,8 +19,6 @@ pub(super) trait PairSimd: Simd<Vector = <Self::Numbers as Simd>::Vector> {
 
     /// The numbers of two vectors, one after the other, rounded.
     unsafe fn rounded(first: Self::Vector, second: Self::Vector) -> Self::Vector;
-    /// The numbers of two vectors in turns: lane i pairs number i of both, and in the second result number `LANES + i`.
-    unsafe fn in_turns(first: Self::Vector, second: Self::Vector) -> [Self::Vector; 2];
 }
 
 /// A row whose numbers, which are bf16 or become it, can be read two to a lane.

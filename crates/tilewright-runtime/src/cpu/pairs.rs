@@ -104,7 +104,16 @@ pub(super) unsafe fn pack_rows<V: Simd>(source: &Place<'_>, to: Panels) {
             let rows = rows.map(|row| if row.is_null() { row } else { row.wrapping_offset(skip) });
             let both = !rows[0].is_null() && !rows[1].is_null();
             let panels = (0..to.n).step_by(to.panel).map(|column| (column, to.panel.min(to.n - column)));
-            if both && whole(Elem::Bf16) {
+            if both && whole(Elem::Bf16) && to.panel == 2 * V::LANES && to.n.is_multiple_of(to.panel) {
+                let mut lane = to.lane(k, 0).cast::<f32>();
+                for column in (0..to.n).step_by(to.panel) {
+                    let at = |row: usize| V::load(rows[row].cast::<u16>().cast_const().add(column).cast());
+                    let [low, high] = V::in_turns(at(0), at(1));
+                    V::store(lane, low);
+                    V::store(lane.add(V::LANES), high);
+                    lane = lane.wrapping_add(to.k.div_ceil(2) * to.panel);
+                }
+            } else if both && whole(Elem::Bf16) {
                 for (column, count) in panels {
                     let at = |row: usize| rows[row].cast::<u16>().cast_const().add(column);
                     zip(at(0), at(1), to.lane(k, column), count, |a, b| u32::from(a) | u32::from(b) << 16);

@@ -156,6 +156,11 @@ pub fn bf16_peak(threads: usize) -> Option<f64> {
 /// A chain of bf16 products in registers: operations done in so many rounds.
 fn bf16_chain() -> Option<fn(u64) -> u64> {
     #[cfg(target_arch = "x86_64")]
+    if super::amx::detected() {
+        // SAFETY: the processor has tiles.
+        return Some(|rounds| unsafe { super::amx::chain(rounds) });
+    }
+    #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512f") {
         // SAFETY: the processor has both.
         return Some(|rounds| unsafe { avx512_bf16(rounds) });

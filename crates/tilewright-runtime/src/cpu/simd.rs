@@ -4,6 +4,9 @@
 //! every intrinsic in them becomes a call unless the compiler happens to inline them.
 
 use super::math;
+#[cfg(target_arch = "x86_64")]
+use super::weights;
+use super::weights::Weights;
 
 #[cfg(target_arch = "x86_64")]
 mod bytes;
@@ -11,6 +14,8 @@ mod bytes;
 mod pairs;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+#[cfg(target_arch = "x86_64")]
+use pairs::in_turns_avx512;
 #[cfg(target_arch = "x86_64")]
 use x86::{
     column_sums_avx512, exp2_avx512, half_largest, half_sum, largest_avx, sums_avx, transposed_avx, transposed_avx512,
@@ -96,6 +101,35 @@ pub(super) trait Simd {
     unsafe fn exp2(x: Self::Vector) -> Self::Vector {
         // SAFETY: the caller has the instruction set.
         unsafe { Self::map(x, |x| math::exp2_either(Self::FMA, x)) }
+    }
+
+    /// 2 to the power of each lane, for a result that is rounded to bf16: within 3e-6 of it, and exact for 0. What is too small to be
+    /// normal may be zero.
+    #[inline(always)]
+    unsafe fn exp2_of_bf16(x: Self::Vector) -> Self::Vector {
+        // SAFETY: the caller has the instruction set.
+        unsafe { Self::exp2(x) }
+    }
+
+    /// Weights in pairs of bf16 numbers, where the processor has them: nothing else is lowered to this.
+    ///
+    /// # Safety
+    /// As [`Weights::pairs`].
+    #[inline(always)]
+    unsafe fn weights_in_pairs(_: &Weights) {}
+
+    /// Halves of lanes of two vectors in turns: lane i has half i of both, and in the second result half `LANES + i`.
+    #[inline(always)]
+    unsafe fn in_turns(first: Self::Vector, second: Self::Vector) -> [Self::Vector; 2] {
+        let (mut x, mut y) = ([0.0f32; WIDEST], [0.0f32; WIDEST]);
+        let half = |of: &[f32; WIDEST], at: usize| of[at / 2].to_bits() >> (at % 2 * 16) & 0xffff;
+        // SAFETY: the caller has the instruction set; a vector has at most as many lanes.
+        unsafe {
+            Self::store(x.as_mut_ptr(), first);
+            Self::store(y.as_mut_ptr(), second);
+            [0, Self::LANES]
+                .map(|from| Self::made(|lane| f32::from_bits(half(&x, from + lane) | half(&y, from + lane) << 16)))
+        }
     }
 
     /// The sums of the lanes of four vectors.
@@ -422,7 +456,9 @@ simd!(Avx512, x86_64, __m512, table __m512, lanes 16, across 2, rows 14, widens 
     fn choose(set: Vector, yes: Vector, no: Vector) -> Vector = {
         _mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_castps_si512(set)), no, yes)
     };
-    fn exp2(x: Vector) -> Vector = exp2_avx512(x);
+    fn exp2(x: Vector) -> Vector = exp2_avx512(x, math::EXP2_ZERO, &math::EXP2);
+    fn exp2_of_bf16(x: Vector) -> Vector = exp2_avx512(x, math::EXP2_NORMAL, &math::EXP2_OF_BF16);
+    fn weights_in_pairs(weights: &Weights) -> () = weights::pairs_avx512(weights);
     fn sums(x: [Vector; 4]) -> [f32; 4] = {
         let [a, b, c, d] = x;
         sums_avx([half_sum(a), half_sum(b), half_sum(c), half_sum(d)])
@@ -462,6 +498,7 @@ simd!(Avx512, x86_64, __m512, table __m512, lanes 16, across 2, rows 14, widens 
     fn round_f16(x: Vector) -> Vector = _mm512_cvtph_ps(_mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x));
     fn transposed(x: [[u32; 8]; 8]) -> [[u32; 8]; 8] = transposed_avx(x);
     fn transposed_vectors(x: &[Vector; 16]) -> [Vector; 16] = transposed_avx512(x);
+    fn in_turns(first: Vector, second: Vector) -> [Vector; 2] = in_turns_avx512(first, second);
     fn widened(x: [u16; 8]) -> [u32; 8] = widened_f16c(x);
 );
 // The same registers as pairs of bf16 numbers: a product multiplies both of a lane.
@@ -477,6 +514,7 @@ simd!(Avx512Pairs, x86_64, __m512, table __m512, lanes 16, across 2, rows 14, wi
     fn sums(x: [Vector; 4]) -> [f32; 4] = Avx512::sums(x);
     fn column_sums(x: &[[Vector; 4]; 4]) -> [[f32; 4]; 4] = column_sums_avx512(x);
     fn larger(a: Vector, b: Vector) -> Vector = Avx512::larger(a, b);
+    fn in_turns(first: Vector, second: Vector) -> [Vector; 2] = in_turns_avx512(first, second);
     fn table(from: &[f32; 16]) -> __m512 = Avx512::table(from);
     fn look_up_nibbles(from: *const u8, table: &__m512) -> Vector = Avx512::look_up_nibbles(from, table);
 );

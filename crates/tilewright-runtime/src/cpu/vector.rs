@@ -6,7 +6,8 @@
 use super::masked;
 use super::math;
 use super::simd::Simd;
-use tilewright_compile::cpu::{Extent, Lane, MicroKind, MicroOp, Operand, VectorLoop};
+use super::weights::Weights;
+use tilewright_compile::cpu::{Extent, Lane, MicroKind, MicroOp, Operand, Place, VectorLoop};
 use tilewright_ir::Elem;
 use tilewright_ir::op::{Elementwise, Reduce};
 
@@ -124,10 +125,22 @@ impl Block {
                         }
                     }
                 }
-                MicroKind::Weights { sum } => {
-                    let sum =
-                        sum.map(|sum| arena.add(sum.offset as usize + self.origin as usize * sum.row_stride as usize));
-                    self.weights::<S>(vector.cols as usize, sum);
+                MicroKind::Weights { sum, pairs } => {
+                    let [x, scale, shift] = self.src;
+                    let of_rows = |sum: Place| sum.offset as usize + self.origin as usize * sum.row_stride as usize;
+                    let weights = Weights {
+                        rows: self.rows,
+                        columns: vector.cols as usize,
+                        x: x.first.cast(),
+                        scale: f32::from_bits(*scale.first),
+                        shift: (shift.first.cast(), shift.step),
+                        dst: self.dst,
+                        sum: sum.map(|sum| arena.add(of_rows(sum)).cast()),
+                    };
+                    match pairs {
+                        false => weights.numbers::<S>(),
+                        true => S::weights_in_pairs(&weights),
+                    }
                 }
                 MicroKind::Masked(_) => {} // not by blocks
                 MicroKind::FoldRows(lane) => match lane {
@@ -397,47 +410,6 @@ impl Block {
                 }
                 for (row, (part, rest)) in last(parts).into_iter().zip(rest).enumerate().take(rows) {
                     *self.dst.add(first + row) = one(part, rest).to_bits();
-                }
-            }
-        }
-    }
-
-    /// `exp2(x * scale - shift)`, and the sum of each row. Where the shift is infinite the product is rounded before it, so that
-    /// an infinite product gives NaN.
-    #[inline(always)]
-    unsafe fn weights<S: Simd>(&self, cols: usize, sum: Option<*mut u32>) {
-        let [x, scale, shift] = self.src;
-        // SAFETY: the caller's promise: `cols` lanes a row of x and of the result, a lane of `shift` and of the sum a row.
-        unsafe {
-            let scale = f32::from_bits(*scale.first);
-            for first in (0..self.rows).step_by(4) {
-                let rows = 4.min(self.rows - first);
-                let mut parts = [S::splat(0.0); 4];
-                let mut rest = [0.0; 4];
-                for (row, (part, rest)) in parts.iter_mut().zip(&mut rest).enumerate().take(rows) {
-                    let from = x.row(first + row).cast::<f32>();
-                    let to = self.dst.add((first + row) * cols).cast::<f32>();
-                    let down = -f32::from_bits(*shift.row(first + row));
-                    let (scales, downs, finite) = (S::splat(scale), S::splat(down), down.is_finite());
-                    let mut col = 0;
-                    while col + S::LANES <= cols {
-                        let x = S::load(from.add(col));
-                        let exponent = if finite { S::fma(x, scales, downs) } else { S::add(S::mul(x, scales), downs) };
-                        let weight = S::exp2(exponent);
-                        S::store(to.add(col), weight);
-                        *part = S::add(*part, weight);
-                        col += S::LANES;
-                    }
-                    for col in col..cols {
-                        let weight = math::exp2_either(S::FMA, *from.add(col) * scale + down);
-                        *to.add(col) = weight;
-                        *rest += weight;
-                    }
-                }
-                if let Some(sum) = sum {
-                    for (row, (part, rest)) in S::sums(parts).into_iter().zip(rest).enumerate().take(rows) {
-                        *sum.add(first + row) = (part + rest).to_bits();
-                    }
                 }
             }
         }

@@ -4,6 +4,7 @@ use super::{Lowering, Scope, Wish};
 use crate::cpu::forms::Form;
 use crate::cpu::program::{Extent, LaneIndex, Step};
 use crate::cpu::vector::Fusion;
+use crate::cpu::weights::{Piece, pieces};
 use std::collections::HashMap;
 use tilewright_ir::{Inst, ValueId};
 
@@ -18,7 +19,8 @@ impl Lowering<'_> {
     ) {
         let all = self.kernel.insts(scope.region);
         let insts: Vec<&Inst> = members.iter().map(|&m| &all[m]).collect();
-        let fusion = Fusion::of(self, &insts);
+        let mut fusion = Fusion::of(self, &insts);
+        let weights = pieces(self, &fusion);
         let mut outputs = HashMap::new();
         for (position, inst) in insts.iter().enumerate() {
             let result = inst.results[0]; // every fusable op has one result
@@ -26,7 +28,9 @@ impl Lowering<'_> {
             let packed = !self.forms.packs(result).is_empty();
             let inside = insts.iter().flat_map(|i| &i.operands).filter(|&&v| self.root(v) == result).count();
             let escapes = scope.last.get(&form).is_some_and(|l| l.unit != at || l.times > inside);
-            if escapes || packed {
+            if !escapes && let Some(form) = self.in_pairs(&weights, result, inside) {
+                fusion.paired.insert(result, self.make(scope, form));
+            } else if escapes || packed {
                 let lanes = match self.in_place(scope, at, position, &fusion, result, wishes, &outputs) {
                     Some(lanes) => lanes,
                     None => self.make(scope, form),
@@ -46,6 +50,17 @@ impl Lowering<'_> {
                 self.packs(scope, inst.results[0], None, out);
             }
         }
+    }
+
+    /// The pairs that weights are made in at once: nothing but their own sum, and products, read them.
+    fn in_pairs(&self, pieces: &[Piece<'_>], result: ValueId, inside: usize) -> Option<Form> {
+        let &[form @ Form::Pairs(_)] = self.forms.packs(result) else { return None };
+        let even = self.shape(result).extent(1).is_some_and(|columns| columns.is_multiple_of(2));
+        let alone = pieces.iter().any(|piece| match piece {
+            Piece::Weights(weights) => weights.result == result && inside == usize::from(weights.sum.is_some()),
+            Piece::Inst(_) | Piece::Masked(_) => false,
+        });
+        (even && alone).then_some(form)
     }
 
     /// The lanes of a root that ends in this group before or where `result` is made, and that is read by the same rows,
@@ -80,7 +95,9 @@ impl Lowering<'_> {
             scope.owned.remove(&Form::Plain(result)); // the place belongs to the control flow around
             return Some(wish.place);
         }
-        let from = operands(&fusion.insts[..=position]).map(|v| self.root(v)).find(|&v| {
+        // Its own operands come first: what a loop carries stays in its place.
+        let (before, own) = fusion.insts[..=position].split_at(position);
+        let from = operands(own).chain(operands(before)).map(|v| self.root(v)).find(|&v| {
             let ends_here = scope.last.get(&Form::Plain(v)).is_some_and(|l| l.unit == at);
             scope.reusable.contains(&Form::Plain(v)) && ends_here && fits(self, v) && !outputs.contains_key(&v)
         })?;

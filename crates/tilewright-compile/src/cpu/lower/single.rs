@@ -171,7 +171,7 @@ impl Lowering<'_> {
             repeated.push((operand, dst));
         }
         let dst = self.make(scope, Form::Plain(result));
-        let fusion = Fusion { domain: Domain::of(to), insts: &[inst], repeated };
+        let fusion = Fusion { domain: Domain::of(to), insts: &[inst], repeated, paired: HashMap::new() };
         let vector = fusion.emit(self, &HashMap::from([(result, dst)]));
         out.push(Step::Vector(vector));
         for (_, temporary) in fusion.repeated {

@@ -12,16 +12,20 @@ impl PairSimd for Avx512Pairs {
         // SAFETY: the caller has the instruction set.
         unsafe { std::mem::transmute(_mm512_cvtne2ps_pbh(second, first)) }
     }
+}
 
-    #[inline(always)]
-    unsafe fn in_turns(first: __m512, second: __m512) -> [__m512; 2] {
-        // SAFETY: the caller has the instruction set.
-        unsafe {
-            let [first, second] = [_mm512_castps_si512(first), _mm512_castps_si512(second)];
-            let low = _mm512_permutex2var_epi16(first, lanes(&TURNS[0]), second);
-            let high = _mm512_permutex2var_epi16(first, lanes(&TURNS[1]), second);
-            [_mm512_castsi512_ps(low), _mm512_castsi512_ps(high)]
-        }
+/// [`Simd::in_turns`](super::Simd::in_turns).
+///
+/// # Safety
+/// AVX-512.
+#[inline(always)]
+pub(super) unsafe fn in_turns_avx512(first: __m512, second: __m512) -> [__m512; 2] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let [first, second] = [_mm512_castps_si512(first), _mm512_castps_si512(second)];
+        let low = _mm512_permutex2var_epi16(first, lanes(&TURNS[0]), second);
+        let high = _mm512_permutex2var_epi16(first, lanes(&TURNS[1]), second);
+        [_mm512_castsi512_ps(low), _mm512_castsi512_ps(high)]
     }
 }
 

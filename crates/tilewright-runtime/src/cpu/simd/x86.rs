@@ -3,23 +3,25 @@
 use crate::cpu::math;
 use std::arch::x86_64::*;
 
-/// 2 to the power of each lane: [`math::exp2`], whose last steps are one instruction here.
+/// 2 to the power of each lane, by a polynomial of 2^f: [`math::exp2`], whose last steps are one instruction here. Lanes below `least`
+/// give zero, without the detour that the processor takes for numbers too small to be normal.
 ///
 /// # Safety
 /// AVX-512.
 #[inline(always)]
-pub(super) unsafe fn exp2_avx512(x: __m512) -> __m512 {
+pub(super) unsafe fn exp2_avx512<const N: usize>(x: __m512, least: f32, polynomial: &[f32; N]) -> __m512 {
     // SAFETY: the caller's promise.
     unsafe {
-        let [low, high] = math::EXP2_RANGE;
-        let x = _mm512_min_ps(_mm512_set1_ps(high), _mm512_max_ps(_mm512_set1_ps(low), x)); // NaN stays
+        let [_, high] = math::EXP2_RANGE;
+        let some = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, _mm512_set1_ps(least)); // also of NaN
+        let x = _mm512_min_ps(_mm512_set1_ps(high), x); // NaN stays
         let n = _mm512_roundscale_ps::<0>(x);
         let f = _mm512_sub_ps(x, n);
-        let mut p = _mm512_set1_ps(math::EXP2[0]);
-        for &c in &math::EXP2[1..] {
+        let mut p = _mm512_set1_ps(polynomial[0]);
+        for &c in &polynomial[1..] {
             p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(c));
         }
-        _mm512_scalef_ps(p, n)
+        _mm512_maskz_scalef_ps(some, p, n)
     }
 }
 
