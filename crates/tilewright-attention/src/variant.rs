@@ -111,7 +111,11 @@ impl Variant {
             cache,
             decoding: tuning::decoding(&coding, Machine::of(device)),
             lse: request.wants_lse(),
-            factor: Factor::of(checked.scale),
+            factor: match device.kind {
+                // Little or nothing is won there, and kernels would be two for the sign of the scale.
+                DeviceKind::Cpu | DeviceKind::Interp => Factor::Any,
+                DeviceKind::Cuda | DeviceKind::Metal => Factor::of(checked.scale),
+            },
             rescaling: tuning::rescaling(Machine::of(device)),
             work,
         };

@@ -79,7 +79,11 @@ fn planned(mut text: SpecText, q_len: usize, machine: Machine) -> Result<Tuned, 
     or("value_dim", head_dim);
     let features = or("features", Features::none().to_string());
     let cache = or("cache", Format::DENSE.to_string());
-    or("factor", Factor::Positive.to_string());
+    let factor = match machine {
+        Machine::Cpu { .. } => Factor::Any,
+        Machine::Cuda { .. } | Machine::Metal => Factor::Positive,
+    };
+    or("factor", factor.to_string());
     or("rescaling", tuning::rescaling(machine).to_string());
 
     let types = types.map(|name| Elem::from_name(&name).filter(|elem| elem.is_float()));

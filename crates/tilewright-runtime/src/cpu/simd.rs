@@ -103,7 +103,7 @@ pub(super) trait Simd {
         unsafe { Self::map(x, |x| math::exp2_either(Self::FMA, x)) }
     }
 
-    /// 2 to the power of each lane, for a result that is rounded to bf16: within 3e-6 of it, and exact for 0. What is too small to be
+    /// 2 to the power of each lane, for a result that is rounded to bf16: within 3e-7 of it, and exact for 0. What is too small to be
     /// normal may be zero.
     #[inline(always)]
     unsafe fn exp2_of_bf16(x: Self::Vector) -> Self::Vector {
