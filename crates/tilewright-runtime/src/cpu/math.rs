@@ -59,10 +59,10 @@ pub(super) const EXP2_NORMAL: f32 = -126.0;
 pub(super) const EXP2: [f32; 7] =
     [1.535_336_2e-4, 1.339_887_4e-3, 9.618_437e-3, 5.550_332_5e-2, 2.402_264_8e-1, 6.931_472e-1, 1.0];
 
-/// The same of degree 5: relative error 1.1e-7.
+/// The same of degree 5: relative error 1.5e-7.
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for vectors of x86"))]
 pub(super) const EXP2_OF_BF16: [f32; 6] =
-    [1.326_472_7e-3, 9.671_513e-3, 5.550_733_6e-2, 2.402_224_2e-1, 6.931_47e-1, 1.0];
+    [1.326_472_7e-3, 9.671_513e-3, 5.550_733_6e-2, 2.402_224_4e-1, 6.931_470_6e-1, 1.0];
 
 /// 2 to the power of `n`, for n from -126 to 127.
 #[inline(always)]
@@ -197,7 +197,7 @@ mod tests {
         for at in 0..=1_000_000 {
             let f = f64::from(at) / 1e6 - 0.5;
             let p = EXP2_OF_BF16.iter().fold(0.0, |p, &c| p * f + f64::from(c));
-            assert!((p / f.exp2() - 1.0).abs() <= 1.2e-7, "{f}");
+            assert!((p / f.exp2() - 1.0).abs() <= 1.5e-7, "{f}");
         }
     }
 
