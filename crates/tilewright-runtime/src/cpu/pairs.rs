@@ -107,8 +107,9 @@ pub(super) unsafe fn pack_rows<V: Simd>(source: &Place<'_>, to: Panels) {
             if both && whole(Elem::Bf16) && to.panel == 2 * V::LANES && to.n.is_multiple_of(to.panel) {
                 let mut lane = to.lane(k, 0).cast::<f32>();
                 for column in (0..to.n).step_by(to.panel) {
-                    let at = |row: usize| V::load(rows[row].cast::<u16>().cast_const().add(column).cast());
-                    let [low, high] = V::in_turns(at(0), at(1));
+                    let first = V::load(rows[0].cast::<u16>().cast_const().add(column).cast());
+                    let second = V::load(rows[1].cast::<u16>().cast_const().add(column).cast());
+                    let [low, high] = V::in_turns(first, second);
                     V::store(lane, low);
                     V::store(lane.add(V::LANES), high);
                     lane = lane.wrapping_add(to.k.div_ceil(2) * to.panel);

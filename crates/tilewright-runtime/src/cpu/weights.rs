@@ -89,7 +89,8 @@ impl Weights {
                         col += 2 * P::LANES;
                     }
                     for col in (col..self.columns).step_by(2) {
-                        let [a, b] = [0, 1].map(|next| self.one::<P::Numbers>(first + row, *from.add(col + next)));
+                        let a = self.one::<P::Numbers>(first + row, *from.add(col));
+                        let b = self.one::<P::Numbers>(first + row, *from.add(col + 1));
                         let [low, high] = [a, b].map(|x| math::round_bf16(x).to_bits());
                         *to.add(col / 2) = low >> 16 | high & 0xffff_0000;
                         *rest += a + b;
