@@ -181,14 +181,13 @@ pub(super) unsafe fn pairs_avx512(weights: &Weights) {
     unsafe { weights.pairs::<super::simd::Avx512Pairs>() }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
     use super::*;
     use crate::cpu::isa::Isa;
     use half::bf16;
 
     #[test]
-    #[cfg(target_arch = "x86_64")]
     fn weights_in_pairs_are_rounded_and_their_sums_are_not() {
         if !Isa::available().iter().any(|isa| isa.target().pairs) {
             return println!("skipped: this processor has no products of pairs");
@@ -228,7 +227,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(target_arch = "x86_64")]
     fn weights_in_pairs_keep_what_is_not_finite() {
         if !Isa::available().iter().any(|isa| isa.target().pairs) {
             return println!("skipped: this processor has no products of pairs");
