@@ -302,6 +302,30 @@ fn the_weights_of_a_softmax_are_one_op_with_their_sums() {
 }
 
 #[test]
+fn weights_of_scaled_scores_store_no_scaled_score() {
+    let softmax = HALVES
+        .replace("k: view<bf16, 2>", "k: view<bf16, 2>, f: f32")
+        .replace("%s = dot %a, %bt", "%x = dot %a, %bt\n  %s = mul %x, %f")
+        .replace("%p = exp2 %s", "%m = reduce_max %s axis=1\n  %d = sub %s, %m\n  %p = exp2 %d");
+    let kinds = |text: &str| {
+        let program = lowered(text);
+        let ops = |wanted: fn(&MicroKind) -> bool| -> usize {
+            let vectors =
+                steps(&program).into_iter().filter_map(|s| if let Step::Vector(v) = s { Some(v) } else { None });
+            vectors.flat_map(|v| &v.ops).filter(|op| wanted(&op.kind)).count()
+        };
+        [
+            ops(|kind| matches!(kind, MicroKind::ScaledMax)),
+            ops(|kind| matches!(kind, MicroKind::Weights { .. })),
+            ops(|kind| matches!(kind, MicroKind::Map { .. })),
+        ]
+    };
+    assert_eq!(kinds(&softmax), [1, 1, 0]);
+    assert_eq!(kinds(&softmax.replace("  store", "  store %o, %s, %0, %0\n  store")), [0, 1, 1], "they are asked for");
+    assert_eq!(kinds(&softmax.replace("reduce_max", "reduce_min")), [0, 1, 1], "nothing is relative to the least");
+}
+
+#[test]
 fn the_accumulator_of_a_loop_stays_in_one_place() {
     let program = lowered(ATTENTION);
     let mut sums = Vec::new();

@@ -135,6 +135,7 @@ impl fmt::Display for MicroOp {
                 format!("weights{pairs}{sum}")
             }
             MicroKind::Masked(masked) => masked.to_string(),
+            MicroKind::ScaledMax => "max of product".to_string(),
             MicroKind::FoldRows(_) => "largest of all rows of".to_string(),
             MicroKind::Reduce { op, .. } => format!("{op:?}").split(' ').next().unwrap_or_default().to_lowercase(),
         };
@@ -146,6 +147,7 @@ impl fmt::Display for MicroOp {
             | MicroKind::FoldRows(_)
             | MicroKind::Reduce { .. } => 1,
             MicroKind::IotaRow { .. } | MicroKind::IotaCol | MicroKind::Masked(_) => 0,
+            MicroKind::ScaledMax => 2,
             MicroKind::Weights { .. } => 3,
         };
         let operands: Vec<String> = self.src.iter().take(count).map(|s| s.place.to_string()).collect();

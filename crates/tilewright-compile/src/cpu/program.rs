@@ -316,6 +316,8 @@ pub enum MicroKind {
     /// the sum of each row, where it is wanted: the weights of a softmax. `pairs`: not as numbers but rounded, two neighbours a
     /// lane, as [`Step::Pair`] has them; the sum is of those that are not rounded.
     Weights { sum: Option<Place>, pairs: bool },
+    /// The largest `src0 * src1` of each row, of a full operand and one lane.
+    ScaledMax,
     /// The scores of a softmax: scaled, with a bias, and another number where a pair is not attended.
     Masked(Box<Masked>),
     /// All rows folded to one with the largest integers, block after block.

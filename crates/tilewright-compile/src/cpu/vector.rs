@@ -4,7 +4,7 @@ use super::forms::Form;
 use super::lower::Lowering;
 use super::program::{Extent, Lane, LaneIndex, MicroKind, MicroOp, Operand, Place, VectorLoop};
 use super::units::{Domain, folds_rows};
-use super::weights::{Piece, Weights, pieces};
+use super::weights::{Piece, ScaledMax, Weights, pieces};
 use std::collections::HashMap;
 use tilewright_ir::op::{Elementwise, ShapeOp};
 use tilewright_ir::{Elem, Inst, Op, Shape, ValueId};
@@ -148,6 +148,12 @@ impl<'f> Fusion<'f> {
                         src: [operand(*x), scale.map_or(one, operand), operand(*shift)],
                     }
                 }
+                Piece::ScaledMax(ScaledMax { x, scale, result }) => MicroOp {
+                    kind: MicroKind::ScaledMax,
+                    extent: Extent::Row,
+                    dst: places[result],
+                    src: [operand(*x), operand(*scale), operand(*scale)],
+                },
                 Piece::Masked(of) => MicroOp {
                     kind: MicroKind::Masked(Box::new(of.at(&place, &operand))),
                     extent: Extent::Full,

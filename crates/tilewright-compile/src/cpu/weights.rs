@@ -1,7 +1,8 @@
 //! The weights of a softmax in a fused group: `exp2(x * scale - shift)` and the sums of its rows, which run as one micro-op.
 //!
 //! Found by structure alone: the product and the difference are read by nothing else, `shift` has a number a row, `scale` is
-//! one number. The scale and the sum may be missing.
+//! one number. The scale and the sum may be missing. Where the largest product of each row is wanted too, it is found from `x`, in a
+//! micro-op of its own, and the product is never stored.
 
 use super::lower::Lowering;
 use super::masked::{MaskedOf, masked};
@@ -16,6 +17,8 @@ pub(super) enum Piece<'k> {
     Inst(&'k Inst),
     /// The weights of a softmax.
     Weights(Weights),
+    /// What the weights of a softmax are relative to.
+    ScaledMax(ScaledMax),
     /// The scores of a softmax.
     Masked(Box<MaskedOf>),
 }
@@ -31,11 +34,20 @@ pub(super) struct Weights {
     pub sum: Option<ValueId>,
 }
 
+/// The largest product of each row.
+#[derive(Clone, Copy)]
+pub(super) struct ScaledMax {
+    pub x: ValueId,
+    pub scale: ValueId,
+    pub result: ValueId,
+}
+
 impl Piece<'_> {
     pub fn operands(&self) -> Vec<ValueId> {
         match self {
             Piece::Inst(inst) => inst.operands.clone(),
             Piece::Weights(Weights { x, scale, shift, .. }) => [*x].into_iter().chain(*scale).chain([*shift]).collect(),
+            Piece::ScaledMax(ScaledMax { x, scale, .. }) => vec![*x, *scale],
             Piece::Masked(masked) => masked.operands(),
         }
     }
@@ -44,6 +56,7 @@ impl Piece<'_> {
         match self {
             Piece::Inst(inst) => inst.results.clone(),
             Piece::Weights(Weights { result, sum, .. }) => [*result].into_iter().chain(*sum).collect(),
+            Piece::ScaledMax(ScaledMax { result, .. }) => vec![*result],
             Piece::Masked(masked) => masked.results(),
         }
     }
@@ -99,35 +112,44 @@ struct Found<'k> {
 fn found<'k>(lowering: &Lowering<'_>, fusion: &Fusion<'k>) -> Vec<Found<'k>> {
     let mut all: Vec<Found<'k>> = Vec::new();
     for inst in fusion.insts {
-        let weights = weights(lowering, fusion, inst).map(|(of, members)| (Piece::Weights(of), of.result, members));
+        let weights = weights(lowering, fusion, inst);
         let masked = || {
             let (of, members) = masked(lowering, fusion, inst)?;
             let by = of.result;
-            Some((Piece::Masked(Box::new(of)), by, members))
+            Some(vec![Found { piece: Piece::Masked(Box::new(of)), by, members }])
         };
-        if let Some((piece, by, members)) = weights.or_else(masked)
-            && !all.iter().any(|found| found.members.iter().any(|member| members.contains(member)))
-        {
-            all.push(Found { piece, by, members });
+        let new = weights.or_else(masked).unwrap_or_default();
+        let taken = |member: &ValueId| all.iter().any(|found| found.members.contains(member));
+        if !new.iter().flat_map(|found| &found.members).any(taken) {
+            all.extend(new);
         }
     }
     all
 }
 
-/// The weights that an exponential ends, and the results that belong to them, in order.
-fn weights(lowering: &Lowering<'_>, fusion: &Fusion<'_>, exponential: &Inst) -> Option<(Weights, Vec<ValueId>)> {
+/// The weights that an exponential ends, and what they are relative to where it is found from their product.
+fn weights<'k>(lowering: &Lowering<'_>, fusion: &Fusion<'_>, exponential: &Inst) -> Option<Vec<Found<'k>>> {
     let result = *exponential.results.first()?;
     let is = |value: ValueId, extent: Extent| fusion.extent(lowering, value) == extent;
     let float = |value: ValueId| lowering.kernel.ty(value).elem() == Elem::F32;
-    // An instruction of the group that makes a value which nothing but the next one reads.
-    let inner = |value: ValueId| {
-        let inst = fusion.insts.iter().find(|i| i.results.first() == Some(&value))?;
-        (lowering.uses(value) == 1 && is(value, Extent::Full) && float(value)).then_some(*inst)
+    // An instruction of the group that makes a value which is read so often.
+    let inner = |value: ValueId, times: usize| {
+        let inst = fusion.maker(value)?;
+        (lowering.uses(value) == times && is(value, Extent::Full) && float(value)).then_some(inst)
+    };
+    // What folds the rows of a value.
+    let folded = |value: ValueId, how: fn(&Reduce) -> Option<u8>| {
+        let rank = lowering.kernel.ty(value).shape()?.rank();
+        let folds = |inst: &&&Inst| match &inst.op {
+            Op::Reduce(op) => inst.operands == [value] && how(op).is_some_and(|axis| usize::from(axis) + 1 == rank),
+            _ => false,
+        };
+        fusion.insts.iter().find(folds).map(|inst| inst.results[0])
     };
     if exponential.op != Op::Elementwise(Elementwise::Exp2) || !is(result, Extent::Full) || !float(result) {
         return None;
     }
-    let difference = inner(exponential.operands[0])?;
+    let difference = inner(exponential.operands[0], 1)?;
     let (Op::Elementwise(Elementwise::Sub), &[x, shift]) = (&difference.op, &difference.operands[..]) else {
         return None;
     };
@@ -135,15 +157,18 @@ fn weights(lowering: &Lowering<'_>, fusion: &Fusion<'_>, exponential: &Inst) -> 
         return None;
     }
     let mut members = vec![difference.results[0], result];
-    let scaled = inner(x).and_then(|product| match (&product.op, &product.operands[..]) {
-        (Op::Elementwise(Elementwise::Mul), &[a, b]) if is(a, Extent::Full) && is(b, Extent::One) => {
-            Some((product, a, b))
-        }
-        (Op::Elementwise(Elementwise::Mul), &[a, b]) if is(b, Extent::Full) && is(a, Extent::One) => {
-            Some((product, b, a))
-        }
-        _ => None,
-    });
+    let max = folded(x, |op| if let Reduce::Max { axis } = op { Some(*axis) } else { None });
+    let max = max.filter(|&max| is(max, Extent::Row));
+    let scaled =
+        inner(x, 1 + usize::from(max.is_some())).and_then(|product| match (&product.op, &product.operands[..]) {
+            (Op::Elementwise(Elementwise::Mul), &[a, b]) if is(a, Extent::Full) && is(b, Extent::One) => {
+                Some((product, a, b))
+            }
+            (Op::Elementwise(Elementwise::Mul), &[a, b]) if is(b, Extent::Full) && is(a, Extent::One) => {
+                Some((product, b, a))
+            }
+            _ => None,
+        });
     let (x, scale) = match scaled {
         Some((product, x, scale)) => {
             members.insert(0, product.results[0]);
@@ -151,12 +176,13 @@ fn weights(lowering: &Lowering<'_>, fusion: &Fusion<'_>, exponential: &Inst) -> 
         }
         None => (x, None),
     };
-    let sum = fusion.insts.iter().find(|i| {
-        let of = lowering.kernel.ty(result).shape();
-        matches!(&i.op, Op::Reduce(Reduce::Sum { axis }) if of.is_some_and(|s| usize::from(*axis) + 1 == s.rank()))
-            && i.operands == [result]
+    let max = max.zip(scale).map(|(result, scale)| Found {
+        piece: Piece::ScaledMax(ScaledMax { x, scale, result }),
+        by: result,
+        members: vec![result],
     });
-    let sum = sum.map(|i| i.results[0]);
+    let sum = folded(result, |op| if let Reduce::Sum { axis } = op { Some(*axis) } else { None });
     members.extend(sum);
-    Some((Weights { x, scale, shift, result, sum }, members))
+    let weights = Weights { x, scale, shift, result, sum };
+    Some(max.into_iter().chain([Found { piece: Piece::Weights(weights), by: result, members }]).collect())
 }

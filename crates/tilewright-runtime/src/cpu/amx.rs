@@ -3,6 +3,7 @@
 //! Panels are those of [`pairs`](super::pairs): 16 rows of a panel's 32 columns of pairs are two tiles as they lie, and so are 16
 //! rows of 16 pairs of the left operand. Like the vector instruction, tiles take subnormal numbers for zero.
 
+use super::simd::{Avx512, Simd};
 use std::arch::asm;
 use std::sync::LazyLock;
 use tilewright_compile::cpu::Dot;
@@ -247,6 +248,12 @@ impl Block {
             }
             let (mut a, mut b) = (self.a, self.b);
             for _ in 0..self.steps {
+                // What the next step reads, even past the last: the next panel, or nothing that matters.
+                for row in 0..SIDE {
+                    let next = b.wrapping_add((SIDE + row) * PANEL);
+                    Avx512::prefetch(next.cast());
+                    Avx512::prefetch(next.wrapping_add(SIDE).cast());
+                }
                 tile::load::<{ LEFT[0] }>(a, self.a_stride);
                 tile::load::<{ RIGHT[0] }>(b, PANEL);
                 tile::multiply::<{ SUMS[0][0] }, { LEFT[0] }, { RIGHT[0] }>();

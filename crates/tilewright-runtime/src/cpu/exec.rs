@@ -1,7 +1,7 @@
 //! Walks the steps of a program for one point of the grid.
 
 use super::isa::Kernels;
-use super::memory::{self, Place, View};
+use super::memory::{Place, View};
 use super::pairs::Panels;
 use super::rows::{self, Codes, Reader};
 use crate::device::Grid;
@@ -119,8 +119,10 @@ impl Thread<'_> {
                 // SAFETY: as above.
                 self.window(window, Some(indices), |p| unsafe { (kernels.load)(p, self.lane(*dst)) });
             }
-            // SAFETY: as above; the verifier lets only outputs be stored to.
-            Step::Store { window, src } => self.window(window, None, |p| unsafe { memory::store(p, self.lane(*src)) }),
+            Step::Store { window, src } => {
+                // SAFETY: as above; the verifier lets only outputs be stored to.
+                self.window(window, None, |p| unsafe { (kernels.store)(p, self.lane(*src)) })
+            }
             // SAFETY: these kernels are for this processor; the lowering placed all lanes inside the arena.
             Step::Vector(vector) => unsafe { (kernels.vector)(vector, self.lanes) },
             Step::Pack(pack) => self.pack(pack),

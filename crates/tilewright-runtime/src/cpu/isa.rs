@@ -107,6 +107,7 @@ pub(super) struct Kernels {
     /// All rows of a reader, so many of this width.
     pub decode: unsafe fn(&Reader<'_>, u32, u32, *mut f32),
     pub load: unsafe fn(&Place<'_>, *mut u32),
+    pub store: unsafe fn(&Place<'_>, *const u32),
     pub pack_rows: unsafe fn(&Place<'_>, *mut f32, u32, u32, u32),
     pub pack_transposed: unsafe fn(&Place<'_>, *mut f32, u32, u32, u32),
     pub unpack: unsafe fn(*const u32, *mut u32, u32, u8),
@@ -214,6 +215,7 @@ macro_rules! kernels {
                 dot_rows,
                 decode,
                 load,
+                store,
                 pack_rows,
                 pack_transposed,
                 unpack,
@@ -250,6 +252,12 @@ macro_rules! kernels {
             unsafe fn load(place: &Place<'_>, dst: *mut u32) {
                 // SAFETY: the caller's promise.
                 unsafe { memory::load::<$simd>(place, dst) }
+            }
+
+            $(#[target_feature(enable = $feature)])*
+            unsafe fn store(place: &Place<'_>, src: *const u32) {
+                // SAFETY: the caller's promise.
+                unsafe { memory::store::<$simd>(place, src) }
             }
 
             $(#[target_feature(enable = $feature)])*

@@ -370,6 +370,14 @@ pub(super) trait Stored: Copy {
         unsafe { V::made(|lane| f32::from_bits(from.add(lane).read().lane())) }
     }
     fn bits(lane: u32) -> Self::Bits;
+    /// Of eight lanes.
+    ///
+    /// # Safety
+    /// The instruction set of `V`.
+    #[inline(always)]
+    unsafe fn eight_bits<V: Simd>(lanes: [u32; 8]) -> [Self::Bits; 8] {
+        lanes.map(Self::bits)
+    }
     /// Writes one element. Programs of a grid may store to the same element: which of them wins is unspecified, but it is
     /// one of them, so the write is atomic.
     ///
@@ -379,7 +387,7 @@ pub(super) trait Stored: Copy {
 }
 
 macro_rules! stored {
-    ($name:ident, $bits:ident, $atomic:ident, |$from:ident| $lane:expr, |$to:ident| $store:expr $(, eight $eight:ident)? $(, vector $vector:ident)?) => {
+    ($name:ident, $bits:ident, $atomic:ident, |$from:ident| $lane:expr, |$to:ident| $store:expr $(, eight $eight:ident and $narrow:ident)? $(, vector $vector:ident)?) => {
         #[derive(Clone, Copy)]
         #[repr(transparent)]
         pub(super) struct $name($bits);
@@ -396,6 +404,11 @@ macro_rules! stored {
                 unsafe fn lanes<V: Simd>(x: [Self; 8]) -> [u32; 8] {
                     // SAFETY: the caller's promise.
                     unsafe { V::$eight(x.map(|x| x.0)) }
+                }
+                #[inline(always)]
+                unsafe fn eight_bits<V: Simd>(lanes: [u32; 8]) -> [$bits; 8] {
+                    // SAFETY: the caller's promise.
+                    unsafe { V::$narrow(lanes) }
                 }
             )?
             $(
@@ -428,7 +441,7 @@ stored!(
     AtomicU16,
     |x| simd::widened_half(x),
     |lane| f16::from_f32(f32::from_bits(lane)).to_bits(),
-    eight widened,
+    eight widened and narrowed,
     vector load_f16
 );
 stored!(SignedByte, u8, AtomicU8, |x| x as i8 as i32 as u32, |lane| lane as u8);
@@ -501,17 +514,22 @@ pub(super) unsafe fn load<V: Simd>(place: &Place<'_>, dst: *mut u32) {
 /// A tile to memory, inside the bounds.
 ///
 /// # Safety
-/// `src` has a lane for each element of the place, and the view is one of an output.
-pub(super) unsafe fn store(place: &Place<'_>, src: *const u32) {
+/// `src` has a lane for each element of the place, and the view is one of an output. The instruction set of `V`.
+#[inline(always)]
+pub(super) unsafe fn store<V: Simd>(place: &Place<'_>, src: *const u32) {
     // SAFETY: the caller's promise; runs stay inside the bounds of the view, and these inside the tensor, whose elements are
     // aligned.
     unsafe {
         with_stored!(place.view.elem, S => place.runs(|lane, to, count, stride| {
             let (from, to) = (src.add(lane), to.cast::<S>());
-            if stride == 1 {
-                return (0..count).for_each(|i| S::write(to.add(i), S::bits(*from.add(i))));
+            let eights = if stride == 1 { count / 8 } else { 0 };
+            for eight in 0..eights {
+                let lanes = from.add(8 * eight).cast::<[u32; 8]>().read_unaligned();
+                for (i, bits) in S::eight_bits::<V>(lanes).into_iter().enumerate() {
+                    S::write(to.add(8 * eight + i), bits);
+                }
             }
-            for i in 0..count {
+            for i in 8 * eights..count {
                 S::write(to.offset(i as isize * stride), S::bits(*from.add(i)));
             }
         }))

@@ -18,8 +18,8 @@ mod x86;
 use pairs::in_turns_avx512;
 #[cfg(target_arch = "x86_64")]
 use x86::{
-    column_sums_avx512, exp2_avx512, half_largest, half_sum, largest_avx, sums_avx, transposed_avx, transposed_avx512,
-    widened_f16c,
+    column_sums_avx512, exp2_avx512, half_largest, half_sum, largest_avx, narrowed_f16c, sums_avx, transposed_avx,
+    transposed_avx512, widened_f16c,
 };
 
 /// Vectors of one instruction set.
@@ -37,6 +37,8 @@ pub(super) trait Simd {
     const ACROSS: usize;
     /// Rows of a register block: `ROWS * ACROSS` accumulators, `ACROSS` operands and one broadcast fill the registers.
     const ROWS: usize;
+    /// Rows of a register block across two panels; 0 where there are too few registers.
+    const ROWS_OF_TWO: usize;
     /// Whether there is a fused multiply-add.
     const FMA: bool;
     /// Whether products widen rows of 16-bit floats in registers, and whether they decode codes there. Otherwise rows are
@@ -239,6 +241,12 @@ pub(super) trait Simd {
         x.map(widened_half)
     }
 
+    /// Eight f32 to the nearest f16; NaN stays NaN.
+    #[inline(always)]
+    unsafe fn narrowed(x: [u32; 8]) -> [u16; 8] {
+        x.map(|x| half::f16::from_f32(f32::from_bits(x)).to_bits())
+    }
+
     /// Says that this cache line will be read soon; any address may be named.
     #[inline(always)]
     fn prefetch(at: *const u8) {
@@ -355,6 +363,7 @@ impl Simd for Portable {
     const LANES: usize = 8;
     const ACROSS: usize = 2;
     const ROWS: usize = 4;
+    const ROWS_OF_TWO: usize = 0;
     const FMA: bool = false;
     const WIDENS: bool = false;
     const DECODES: bool = false;
@@ -394,7 +403,7 @@ impl Simd for Portable {
 
 /// Implements [`Simd`] with the intrinsics of a processor family: each function is one expression of them.
 macro_rules! simd {
-    ($name:ident, $arch:ident, $vector:ident, table $table:ty, lanes $lanes:literal, across $across:literal, rows $rows:literal, widens $widens:literal, decodes $decodes:literal,
+    ($name:ident, $arch:ident, $vector:ident, table $table:ty, lanes $lanes:literal, across $across:literal, rows $rows:literal and $rows_of_two:literal, widens $widens:literal, decodes $decodes:literal,
      $(fn $f:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)? = $body:expr;)*) => {
         /// Vectors of this instruction set.
         pub(super) struct $name;
@@ -409,6 +418,7 @@ macro_rules! simd {
                 const LANES: usize = $lanes;
                 const ACROSS: usize = $across;
                 const ROWS: usize = $rows;
+                const ROWS_OF_TWO: usize = $rows_of_two;
                 const FMA: bool = true;
                 const WIDENS: bool = $widens;
                 const DECODES: bool = $decodes;
@@ -435,7 +445,7 @@ macro_rules! simd {
 
 // 32 registers of 16: 14 rows by 2 are 28 sums, 2 operands, and broadcasts come from memory.
 #[cfg(target_arch = "x86_64")]
-simd!(Avx512, x86_64, __m512, table __m512, lanes 16, across 2, rows 14, widens true, decodes true,
+simd!(Avx512, x86_64, __m512, table __m512, lanes 16, across 2, rows 14 and 6, widens true, decodes true,
     fn splat(x: f32) -> Vector = _mm512_set1_ps(x);
     fn load(from: *const f32) -> Vector = _mm512_loadu_ps(from);
     fn store(to: *mut f32, x: Vector) = _mm512_storeu_ps(to, x);
@@ -456,7 +466,7 @@ simd!(Avx512, x86_64, __m512, table __m512, lanes 16, across 2, rows 14, widens 
     fn choose(set: Vector, yes: Vector, no: Vector) -> Vector = {
         _mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_castps_si512(set)), no, yes)
     };
-    fn exp2(x: Vector) -> Vector = exp2_avx512(x, math::EXP2_ZERO, &math::EXP2);
+    fn exp2(x: Vector) -> Vector = exp2_avx512(x, math::EXP2_ZERO, &math::EXP2_ABOVE);
     fn exp2_of_bf16(x: Vector) -> Vector = exp2_avx512(x, math::EXP2_NORMAL, &math::EXP2_OF_BF16);
     fn weights_in_pairs(weights: &Weights) -> () = weights::pairs_avx512(weights);
     fn sums(x: [Vector; 4]) -> [f32; 4] = {
@@ -500,10 +510,11 @@ simd!(Avx512, x86_64, __m512, table __m512, lanes 16, across 2, rows 14, widens 
     fn transposed_vectors(x: &[Vector; 16]) -> [Vector; 16] = transposed_avx512(x);
     fn in_turns(first: Vector, second: Vector) -> [Vector; 2] = in_turns_avx512(first, second);
     fn widened(x: [u16; 8]) -> [u32; 8] = widened_f16c(x);
+    fn narrowed(x: [u32; 8]) -> [u16; 8] = narrowed_f16c(x);
 );
 // The same registers as pairs of bf16 numbers: a product multiplies both of a lane.
 #[cfg(target_arch = "x86_64")]
-simd!(Avx512Pairs, x86_64, __m512, table __m512, lanes 16, across 2, rows 14, widens true, decodes true,
+simd!(Avx512Pairs, x86_64, __m512, table __m512, lanes 16, across 2, rows 14 and 6, widens true, decodes true,
     fn splat(x: f32) -> Vector = _mm512_set1_ps(x);
     fn load(from: *const f32) -> Vector = _mm512_loadu_ps(from);
     fn store(to: *mut f32, x: Vector) = _mm512_storeu_ps(to, x);
@@ -520,7 +531,7 @@ simd!(Avx512Pairs, x86_64, __m512, table __m512, lanes 16, across 2, rows 14, wi
 );
 // 16 registers of 8: 6 rows by 2 are 12 sums, 2 operands, 1 broadcast.
 #[cfg(target_arch = "x86_64")]
-simd!(Avx2, x86_64, __m256, table [__m256; 2], lanes 8, across 2, rows 6, widens true, decodes false,
+simd!(Avx2, x86_64, __m256, table [__m256; 2], lanes 8, across 2, rows 6 and 0, widens true, decodes false,
     fn splat(x: f32) -> Vector = _mm256_set1_ps(x);
     fn load(from: *const f32) -> Vector = _mm256_loadu_ps(from);
     fn store(to: *mut f32, x: Vector) = _mm256_storeu_ps(to, x);
@@ -561,10 +572,11 @@ simd!(Avx2, x86_64, __m256, table [__m256; 2], lanes 8, across 2, rows 6, widens
     fn round_f16(x: Vector) -> Vector = _mm256_cvtph_ps(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x));
     fn transposed(x: [[u32; 8]; 8]) -> [[u32; 8]; 8] = transposed_avx(x);
     fn widened(x: [u16; 8]) -> [u32; 8] = widened_f16c(x);
+    fn narrowed(x: [u32; 8]) -> [u16; 8] = narrowed_f16c(x);
 );
 // 32 registers of 4: 6 rows by 4 are 24 sums, 4 operands, 1 broadcast.
 #[cfg(target_arch = "aarch64")]
-simd!(Neon, aarch64, float32x4_t, table [f32; 16], lanes 4, across 4, rows 6, widens false, decodes false,
+simd!(Neon, aarch64, float32x4_t, table [f32; 16], lanes 4, across 4, rows 6 and 0, widens false, decodes false,
     fn splat(x: f32) -> Vector = vdupq_n_f32(x);
     fn load(from: *const f32) -> Vector = vld1q_f32(from);
     fn store(to: *mut f32, x: Vector) = vst1q_f32(to, x);

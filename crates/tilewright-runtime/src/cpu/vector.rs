@@ -63,7 +63,7 @@ impl Block {
     unsafe fn new(vector: &VectorLoop, op: &MicroOp, arena: *mut u32, first: u32, rows: u32) -> Block {
         let (rows, cols) = (rows as usize, vector.cols as usize);
         let at = |offset: u32, stride: u32| offset as usize + first as usize * stride as usize;
-        let reduces = matches!(op.kind, MicroKind::Reduce { .. });
+        let reduces = matches!(op.kind, MicroKind::Reduce { .. } | MicroKind::ScaledMax);
         // A row of a `Row` value is one lane, so its block is a single row; equal extents lie contiguous.
         let flat = match op.extent {
             Extent::Full => op.src.iter().all(|s| matches!(s.extent, Extent::Full | Extent::One)),
@@ -142,6 +142,7 @@ impl Block {
                         true => S::weights_in_pairs(&weights),
                     }
                 }
+                MicroKind::ScaledMax => self.max_of_rows::<S>(f32::from_bits(*self.src[1].first)),
                 MicroKind::Masked(_) => {} // not by blocks
                 MicroKind::FoldRows(lane) => match lane {
                     Lane::Signed => self.fold_all(|a, b| (a as i32).max(b as i32) as u32),
@@ -296,14 +297,10 @@ impl Block {
         unsafe {
             match (op, lane) {
                 (Reduce::Sum { .. }, Lane::Float) => {
-                    self.fold_rows::<S>(0.0, |a, b| S::add(a, b), |a, b| a + b, |x| S::sums(x));
+                    self.fold_rows::<S>(1.0, 0.0, |a, b| S::add(a, b), |a, b| a + b, |x| S::sums(x));
                 }
                 (Reduce::Sum { .. }, Lane::Signed | Lane::Unsigned | Lane::Mask) => self.fold(0, u32::wrapping_add),
-                // A number already there wins over NaN.
-                (Reduce::Max { .. }, Lane::Float) => {
-                    let larger = |a, b| if b > a { b } else { a };
-                    self.fold_rows::<S>(f32::NEG_INFINITY, |a, b| S::larger(a, b), larger, |x| S::largest(x));
-                }
+                (Reduce::Max { .. }, Lane::Float) => self.max_of_rows::<S>(1.0),
                 (Reduce::Max { .. }, Lane::Signed) => {
                     self.fold(i32::MIN as u32, |a, b| (a as i32).max(b as i32) as u32)
                 }
@@ -375,10 +372,19 @@ impl Block {
         }
     }
 
-    /// Each row of floats to one lane: two vectors of partial results side by side, and then four rows at a time.
+    /// The largest number of each row times `factor`; a number already there wins over NaN.
+    #[inline(always)]
+    unsafe fn max_of_rows<S: Simd>(&self, factor: f32) {
+        let larger = |a, b| if b > a { b } else { a };
+        // SAFETY: the caller's promise.
+        unsafe { self.fold_rows::<S>(factor, f32::NEG_INFINITY, |a, b| S::larger(a, b), larger, |x| S::largest(x)) }
+    }
+
+    /// Each row of floats, all times `factor`, to one lane: two vectors of partial results side by side, and then four rows at a time.
     #[inline(always)]
     unsafe fn fold_rows<S: Simd>(
         &self,
+        factor: f32,
         start: f32,
         join: impl Fn(S::Vector, S::Vector) -> S::Vector,
         one: impl Fn(f32, f32) -> f32,
@@ -388,24 +394,24 @@ impl Block {
             let rows = 4.min(self.rows - first);
             // SAFETY: `cols` lanes a row, one lane of the result a row.
             unsafe {
-                let mut parts = [S::splat(start); 4];
-                let mut rest = [start; 4];
+                let (mut parts, mut rest) = ([S::splat(start); 4], [start; 4]);
+                let factors = S::splat(factor);
                 for (row, (part, rest)) in parts.iter_mut().zip(&mut rest).enumerate().take(rows) {
                     let src = self.src[0].row(first + row).cast::<f32>();
                     let mut two = [*part; 2];
                     let mut col = 0;
                     while col + 2 * S::LANES <= self.cols {
-                        two[0] = join(two[0], S::load(src.add(col)));
-                        two[1] = join(two[1], S::load(src.add(col + S::LANES)));
+                        two[0] = join(two[0], S::mul(S::load(src.add(col)), factors));
+                        two[1] = join(two[1], S::mul(S::load(src.add(col + S::LANES)), factors));
                         col += 2 * S::LANES;
                     }
                     if col + S::LANES <= self.cols {
-                        two[0] = join(two[0], S::load(src.add(col)));
+                        two[0] = join(two[0], S::mul(S::load(src.add(col)), factors));
                         col += S::LANES;
                     }
                     *part = join(two[0], two[1]);
                     for col in col..self.cols {
-                        *rest = one(*rest, *src.add(col));
+                        *rest = one(*rest, *src.add(col) * factor);
                     }
                 }
                 for (row, (part, rest)) in last(parts).into_iter().zip(rest).enumerate().take(rows) {

@@ -58,7 +58,7 @@ impl Lowering<'_> {
         let even = self.shape(result).extent(1).is_some_and(|columns| columns.is_multiple_of(2));
         let alone = pieces.iter().any(|piece| match piece {
             Piece::Weights(weights) => weights.result == result && inside == usize::from(weights.sum.is_some()),
-            Piece::Inst(_) | Piece::Masked(_) => false,
+            Piece::Inst(_) | Piece::ScaledMax(_) | Piece::Masked(_) => false,
         });
         (even && alone).then_some(form)
     }

@@ -180,6 +180,36 @@ fn every_half_is_widened_exactly() {
 }
 
 #[test]
+fn floats_are_narrowed_as_the_half_crate_does() {
+    // All halves, numbers between them and ties, and what is too large or too small.
+    let near = |half: u16| {
+        let bits = half::f16::from_bits(half).to_f32().to_bits();
+        [bits, bits ^ 0x1000, bits ^ 0x1001, bits ^ 0x0fff, bits ^ 0x1fff, !bits, bits << 1, bits.rotate_left(7)]
+    };
+    let check = |name: &str, narrowed: &dyn Fn([u32; 8]) -> [u16; 8]| {
+        for floats in (0..=u16::MAX).map(near) {
+            for (bits, got) in floats.into_iter().zip(narrowed(floats)) {
+                let wanted = half::f16::from_f32(f32::from_bits(bits));
+                let same = got == wanted.to_bits() || (half::f16::from_bits(got).is_nan() && wanted.is_nan());
+                assert!(same, "{name}: {bits:#010x} gives {got:#06x}, not {wanted}");
+            }
+        }
+    };
+    // SAFETY: plain Rust needs no instruction set.
+    check("portable", &|x| unsafe { Portable::narrowed(x) });
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx") && is_x86_feature_detected!("f16c") {
+        #[target_feature(enable = "avx,f16c")]
+        unsafe fn narrowed(x: [u32; 8]) -> [u16; 8] {
+            // SAFETY: the caller's promise.
+            unsafe { Avx2::narrowed(x) }
+        }
+        // SAFETY: the processor has both.
+        check("f16c", &|x| unsafe { narrowed(x) });
+    }
+}
+
+#[test]
 fn a_square_is_transposed() {
     let x: [[u32; 8]; 8] = std::array::from_fn(|r| std::array::from_fn(|c| (8 * r + c) as u32));
     let wanted: [[u32; 8]; 8] = std::array::from_fn(|r| std::array::from_fn(|c| x[c][r]));

@@ -1,9 +1,8 @@
 //! What takes several steps with AVX and AVX-512.
 
-use crate::cpu::math;
 use std::arch::x86_64::*;
 
-/// 2 to the power of each lane, by a polynomial of 2^f: [`math::exp2`], whose last steps are one instruction here. Lanes below `least`
+/// 2 to the power of each lane, by a polynomial of 2^f for f from 0 to 1. Lanes below `least`
 /// give zero, without the detour that the processor takes for numbers too small to be normal.
 ///
 /// # Safety
@@ -12,16 +11,13 @@ use std::arch::x86_64::*;
 pub(super) unsafe fn exp2_avx512<const N: usize>(x: __m512, least: f32, polynomial: &[f32; N]) -> __m512 {
     // SAFETY: the caller's promise.
     unsafe {
-        let [_, high] = math::EXP2_RANGE;
         let some = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, _mm512_set1_ps(least)); // also of NaN
-        let x = _mm512_min_ps(_mm512_set1_ps(high), x); // NaN stays
-        let n = _mm512_roundscale_ps::<0>(x);
-        let f = _mm512_sub_ps(x, n);
+        let f = _mm512_reduce_ps::<_MM_FROUND_TO_NEG_INF>(x); // 0 of infinity
         let mut p = _mm512_set1_ps(polynomial[0]);
         for &c in &polynomial[1..] {
             p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(c));
         }
-        _mm512_maskz_scalef_ps(some, p, n)
+        _mm512_maskz_scalef_ps(some, p, x)
     }
 }
 
@@ -166,6 +162,19 @@ pub(super) unsafe fn transposed_avx512(x: &[__m512; 16]) -> [__m512; 16] {
             out[12 + column] = _mm512_shuffle_f32x4::<0xdd>(odd, odd_below);
         }
         out
+    }
+}
+
+/// Eight f32 to the nearest f16.
+///
+/// # Safety
+/// AVX and F16C.
+#[inline(always)]
+pub(super) unsafe fn narrowed_f16c(x: [u32; 8]) -> [u16; 8] {
+    // SAFETY: as in `widened_f16c`.
+    unsafe {
+        let x = std::mem::transmute::<[u32; 8], __m256>(x);
+        std::mem::transmute(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x))
     }
 }
 
