@@ -288,7 +288,7 @@ macro_rules! kernels {
 }
 
 #[cfg(target_arch = "x86_64")]
-kernels!(avx512, simd::Avx512, panel 32, block 4096, pairs Some(&avx512_pairs::PAIRS), bytes Some(avx512_bytes::dot_bytes), features ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c"]);
+kernels!(avx512, simd::Avx512, panel 32, block 8192, pairs Some(&avx512_pairs::PAIRS), bytes Some(avx512_bytes::dot_bytes), features ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c"]);
 #[cfg(target_arch = "x86_64")]
 kernels!(avx2, simd::Avx2, panel 16, block 1024, pairs None, bytes None, features ["avx2", "fma", "f16c"]);
 #[cfg(target_arch = "aarch64")]

@@ -302,22 +302,22 @@ impl<'v> Place<'v> {
         let cols = self.extents[2];
         let gathered = self.indices.is_some_and(|(axis, _)| axis == 2);
         let columns = (self.missing < MAX_TILE_RANK && !gathered).then(|| self.columns());
+        let bytes = self.view.elem.bytes() as isize;
         // SAFETY: the caller's promise.
         unsafe {
-            self.each_row(|row, from| match columns {
-                Some(Columns { first, last, stride, skip }) if last > first => {
-                    f(row * cols + first, from.wrapping_offset(skip), last - first, stride);
-                }
-                Some(_) => {}
-                None if gathered => {
-                    for col in 0..cols {
-                        if let Some(c) = self.coordinate(2, col) {
-                            let bytes = self.view.elem.bytes() as isize;
-                            f(row * cols + col, from.wrapping_offset(c * bytes), 1, 1);
-                        }
+            self.each_row(|row, from| {
+                // `f` stands here once, so that it is inlined: it is compiled for the caller's instruction set alone.
+                for part in 0..if gathered { cols } else { 1 } {
+                    let run = match columns {
+                        Some(Columns { first, last, .. }) if last <= first => None,
+                        Some(Columns { first, last, stride, skip }) => Some((first, skip, last - first, stride)),
+                        None if gathered => self.coordinate(2, part).map(|c| (part, c * bytes, 1, 1)),
+                        None => Some((0, 0, 1, 1)), // a view without axes
+                    };
+                    if let Some((col, skip, count, stride)) = run {
+                        f(row * cols + col, from.wrapping_offset(skip), count, stride);
                     }
                 }
-                None => f(row, from, 1, 1), // a view without axes
             });
         }
     }
@@ -387,7 +387,7 @@ pub(super) trait Stored: Copy {
 }
 
 macro_rules! stored {
-    ($name:ident, $bits:ident, $atomic:ident, |$from:ident| $lane:expr, |$to:ident| $store:expr $(, eight $eight:ident and $narrow:ident)? $(, vector $vector:ident)?) => {
+    ($name:ident, $bits:ident, $atomic:ident, |$from:ident| $lane:expr, |$to:ident| $store:expr $(, eight $eight:ident)? $(, to eight $narrow:ident)? $(, vector $vector:ident)?) => {
         #[derive(Clone, Copy)]
         #[repr(transparent)]
         pub(super) struct $name($bits);
@@ -405,6 +405,8 @@ macro_rules! stored {
                     // SAFETY: the caller's promise.
                     unsafe { V::$eight(x.map(|x| x.0)) }
                 }
+            )?
+            $(
                 #[inline(always)]
                 unsafe fn eight_bits<V: Simd>(lanes: [u32; 8]) -> [$bits; 8] {
                     // SAFETY: the caller's promise.
@@ -434,14 +436,15 @@ macro_rules! stored {
 stored!(Word, u32, AtomicU32, |x| x, |lane| lane, vector load);
 stored!(Bf16Bits, u16, AtomicU16, |x| u32::from(x) << 16, |lane| {
     (math::round_bf16(f32::from_bits(lane)).to_bits() >> 16) as u16
-}, vector load_bf16);
+}, to eight narrowed_bf16, vector load_bf16);
 stored!(
     F16Bits,
     u16,
     AtomicU16,
     |x| simd::widened_half(x),
     |lane| f16::from_f32(f32::from_bits(lane)).to_bits(),
-    eight widened and narrowed,
+    eight widened,
+    to eight narrowed_f16,
     vector load_f16
 );
 stored!(SignedByte, u8, AtomicU8, |x| x as i8 as i32 as u32, |lane| lane as u8);

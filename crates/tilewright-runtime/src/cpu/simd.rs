@@ -18,8 +18,8 @@ mod x86;
 use pairs::in_turns_avx512;
 #[cfg(target_arch = "x86_64")]
 use x86::{
-    column_sums_avx512, exp2_avx512, half_largest, half_sum, largest_avx, narrowed_f16c, sums_avx, transposed_avx,
-    transposed_avx512, widened_f16c,
+    column_sums_avx512, exp2_avx512, half_largest, half_sum, largest_avx, narrowed_bf16_avx2, narrowed_f16c, sums_avx,
+    transposed_avx, transposed_avx512, widened_f16c,
 };
 
 /// Vectors of one instruction set.
@@ -243,8 +243,14 @@ pub(super) trait Simd {
 
     /// Eight f32 to the nearest f16; NaN stays NaN.
     #[inline(always)]
-    unsafe fn narrowed(x: [u32; 8]) -> [u16; 8] {
+    unsafe fn narrowed_f16(x: [u32; 8]) -> [u16; 8] {
         x.map(|x| half::f16::from_f32(f32::from_bits(x)).to_bits())
+    }
+
+    /// Eight f32 to the nearest bf16; NaN stays NaN.
+    #[inline(always)]
+    unsafe fn narrowed_bf16(x: [u32; 8]) -> [u16; 8] {
+        x.map(|x| (math::round_bf16(f32::from_bits(x)).to_bits() >> 16) as u16)
     }
 
     /// Says that this cache line will be read soon; any address may be named.
@@ -510,7 +516,8 @@ simd!(Avx512, x86_64, __m512, table __m512, lanes 16, across 2, rows 14 and 6, w
     fn transposed_vectors(x: &[Vector; 16]) -> [Vector; 16] = transposed_avx512(x);
     fn in_turns(first: Vector, second: Vector) -> [Vector; 2] = in_turns_avx512(first, second);
     fn widened(x: [u16; 8]) -> [u32; 8] = widened_f16c(x);
-    fn narrowed(x: [u32; 8]) -> [u16; 8] = narrowed_f16c(x);
+    fn narrowed_f16(x: [u32; 8]) -> [u16; 8] = narrowed_f16c(x);
+    fn narrowed_bf16(x: [u32; 8]) -> [u16; 8] = narrowed_bf16_avx2(x);
 );
 // The same registers as pairs of bf16 numbers: a product multiplies both of a lane.
 #[cfg(target_arch = "x86_64")]
@@ -572,7 +579,8 @@ simd!(Avx2, x86_64, __m256, table [__m256; 2], lanes 8, across 2, rows 6 and 0, 
     fn round_f16(x: Vector) -> Vector = _mm256_cvtph_ps(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x));
     fn transposed(x: [[u32; 8]; 8]) -> [[u32; 8]; 8] = transposed_avx(x);
     fn widened(x: [u16; 8]) -> [u32; 8] = widened_f16c(x);
-    fn narrowed(x: [u32; 8]) -> [u16; 8] = narrowed_f16c(x);
+    fn narrowed_f16(x: [u32; 8]) -> [u16; 8] = narrowed_f16c(x);
+    fn narrowed_bf16(x: [u32; 8]) -> [u16; 8] = narrowed_bf16_avx2(x);
 );
 // 32 registers of 4: 6 rows by 4 are 24 sums, 4 operands, 1 broadcast.
 #[cfg(target_arch = "aarch64")]

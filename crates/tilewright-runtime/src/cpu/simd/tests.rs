@@ -181,31 +181,38 @@ fn every_half_is_widened_exactly() {
 
 #[test]
 fn floats_are_narrowed_as_the_half_crate_does() {
-    // All halves, numbers between them and ties, and what is too large or too small.
+    // All numbers of 16 bits, those between them and ties, and what is too large or too small.
     let near = |half: u16| {
-        let bits = half::f16::from_bits(half).to_f32().to_bits();
-        [bits, bits ^ 0x1000, bits ^ 0x1001, bits ^ 0x0fff, bits ^ 0x1fff, !bits, bits << 1, bits.rotate_left(7)]
+        let (bits, high) = (half::f16::from_bits(half).to_f32().to_bits(), u32::from(half) << 16);
+        [bits, bits ^ 0x1000, bits ^ 0x1001, bits ^ 0x0fff, high, high | 0x8000, high | 0x7fff, high | 0x8001]
     };
-    let check = |name: &str, narrowed: &dyn Fn([u32; 8]) -> [u16; 8]| {
+    let f16 = |x: f32| half::f16::from_f32(x).to_bits();
+    let bf16 = |x: f32| half::bf16::from_f32(x).to_bits();
+    let check = |name: &str, narrowed: &dyn Fn([u32; 8]) -> [u16; 8], wanted: &dyn Fn(f32) -> u16, infinity: u16| {
+        let is_nan = |half: u16| half & 0x7fff > infinity;
         for floats in (0..=u16::MAX).map(near) {
             for (bits, got) in floats.into_iter().zip(narrowed(floats)) {
-                let wanted = half::f16::from_f32(f32::from_bits(bits));
-                let same = got == wanted.to_bits() || (half::f16::from_bits(got).is_nan() && wanted.is_nan());
-                assert!(same, "{name}: {bits:#010x} gives {got:#06x}, not {wanted}");
+                let wanted = wanted(f32::from_bits(bits));
+                let same = got == wanted || (is_nan(got) && is_nan(wanted));
+                assert!(same, "{name}: {bits:#010x} gives {got:#06x}, not {wanted:#06x}");
             }
         }
     };
     // SAFETY: plain Rust needs no instruction set.
-    check("portable", &|x| unsafe { Portable::narrowed(x) });
+    check("portable f16", &|x| unsafe { Portable::narrowed_f16(x) }, &f16, 0x7c00);
+    // SAFETY: as above.
+    check("portable bf16", &|x| unsafe { Portable::narrowed_bf16(x) }, &bf16, 0x7f80);
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx") && is_x86_feature_detected!("f16c") {
-        #[target_feature(enable = "avx,f16c")]
-        unsafe fn narrowed(x: [u32; 8]) -> [u16; 8] {
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c") {
+        #[target_feature(enable = "avx2,f16c")]
+        unsafe fn narrowed(x: [u32; 8]) -> [[u16; 8]; 2] {
             // SAFETY: the caller's promise.
-            unsafe { Avx2::narrowed(x) }
+            unsafe { [Avx2::narrowed_f16(x), Avx2::narrowed_bf16(x)] }
         }
         // SAFETY: the processor has both.
-        check("f16c", &|x| unsafe { narrowed(x) });
+        check("f16c", &|x| unsafe { narrowed(x)[0] }, &f16, 0x7c00);
+        // SAFETY: as above.
+        check("avx2", &|x| unsafe { narrowed(x)[1] }, &bf16, 0x7f80);
     }
 }
 

@@ -178,6 +178,25 @@ pub(super) unsafe fn narrowed_f16c(x: [u32; 8]) -> [u16; 8] {
     }
 }
 
+/// Eight f32 to the nearest bf16.
+///
+/// # Safety
+/// AVX2.
+#[inline(always)]
+pub(super) unsafe fn narrowed_bf16_avx2(x: [u32; 8]) -> [u16; 8] {
+    // SAFETY: the caller has AVX2; eight floats are as large as a register of 256 bits, eight halves as one of 128.
+    unsafe {
+        let x = std::mem::transmute::<[u32; 8], __m256i>(x);
+        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(x), _mm256_set1_epi32(1));
+        let up = _mm256_add_epi32(_mm256_add_epi32(x, odd), _mm256_set1_epi32(0x7fff));
+        let quiet = _mm256_or_si256(x, _mm256_set1_epi32(0x0040_0000));
+        let numbers = _mm256_castsi256_ps(x);
+        let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(numbers, numbers));
+        let upper = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(up, quiet, nan));
+        std::mem::transmute(_mm_packus_epi32(_mm256_castsi256_si128(upper), _mm256_extracti128_si256::<1>(upper)))
+    }
+}
+
 /// Eight f16 to f32.
 ///
 /// # Safety
