@@ -312,7 +312,7 @@ pub enum MicroKind {
     IotaRow { divide: u32, modulo: u32 },
     /// The coordinate along the columns.
     IotaCol,
-    /// `exp2(src0 * src1 - src2)`, with one rounding or two of the exponent, of a full operand, one lane and a lane a row; and
+    /// `exp2(src0 * src1 - src2)`, the product rounded, of a full operand, one lane and a lane a row; and
     /// the sum of each row, where it is wanted: the weights of a softmax. `pairs`: not as numbers but rounded, two neighbours a
     /// lane, as [`Step::Pair`] has them; the sum is of those that are not rounded.
     Weights { sum: Option<Place>, pairs: bool },

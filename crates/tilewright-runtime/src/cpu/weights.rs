@@ -1,6 +1,6 @@
 //! The weights of a softmax in one pass: `exp2(x * scale - shift)` and the sum of each row, as numbers or in pairs of bf16 numbers.
 //!
-//! Where the shift of a row is infinite the product is rounded before it, so that an infinite product gives NaN.
+//! The product is rounded before the shift is taken: the weights are the same bits as of scaled scores that were stored.
 
 use super::math;
 use super::paired_rows::PairSimd;
@@ -29,7 +29,8 @@ pub(super) struct Weights {
 struct Exponent<V> {
     scale: V,
     down: V,
-    finite: bool,
+    /// Whether the scale is not 1.
+    scales: bool,
 }
 
 impl Weights {
@@ -126,8 +127,7 @@ impl Weights {
     unsafe fn exponent<S: Simd>(&self, row: usize) -> Exponent<S::Vector> {
         // SAFETY: the caller's promise.
         unsafe {
-            let down = self.down(row);
-            Exponent { scale: S::splat(self.scale), down: S::splat(down), finite: down.is_finite() }
+            Exponent { scale: S::splat(self.scale), down: S::splat(self.down(row)), scales: self.scale != 1.0 }
         }
     }
 
@@ -162,10 +162,7 @@ impl<V: Copy> Exponent<V> {
     unsafe fn of<S: Simd<Vector = V>>(&self, x: V) -> V {
         // SAFETY: the caller's promise.
         unsafe {
-            match self.finite {
-                true => S::fma(x, self.scale, self.down),
-                false => S::add(S::mul(x, self.scale), self.down),
-            }
+            S::add(if self.scales { S::mul(x, self.scale) } else { x }, self.down)
         }
     }
 }
