@@ -223,7 +223,7 @@ impl Row {
     fn queries(&self, shape: &Extents, threads: usize) -> u32 {
         let programs = |queries: u32| shape.batch * shape.q_heads * shape.q_len.div_ceil(queries as usize);
         let mut queries = self.queries;
-        while queries > LEAST_QUERIES && programs(queries) < PROGRAMS_PER_THREAD * threads {
+        while queries > LEAST_QUERIES && programs(queries) < threads {
             queries /= 2;
         }
         queries

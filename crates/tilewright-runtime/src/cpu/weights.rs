@@ -126,9 +126,7 @@ impl Weights {
     #[inline(always)]
     unsafe fn exponent<S: Simd>(&self, row: usize) -> Exponent<S::Vector> {
         // SAFETY: the caller's promise.
-        unsafe {
-            Exponent { scale: S::splat(self.scale), down: S::splat(self.down(row)), scales: self.scale != 1.0 }
-        }
+        unsafe { Exponent { scale: S::splat(self.scale), down: S::splat(self.down(row)), scales: self.scale != 1.0 } }
     }
 
     /// One weight.
@@ -161,9 +159,7 @@ impl<V: Copy> Exponent<V> {
     #[inline(always)]
     unsafe fn of<S: Simd<Vector = V>>(&self, x: V) -> V {
         // SAFETY: the caller's promise.
-        unsafe {
-            S::add(if self.scales { S::mul(x, self.scale) } else { x }, self.down)
-        }
+        unsafe { S::add(if self.scales { S::mul(x, self.scale) } else { x }, self.down) }
     }
 }
 
