@@ -34,7 +34,7 @@ const PROGRAMS_PER_THREAD: usize = 2;
 struct Row {
     /// The larger of head dim and value dim.
     max_dim: usize,
-    /// Queries of a tile of one head in a prefill, when there are that many.
+    /// Queries of a tile of one head in a prefill, when there are that many, and programs for all threads.
     queries: u32,
     /// Queries of a tile that some heads of a group share in a prefill, which pack keys and values once for all of them.
     shared: Option<u32>,
@@ -53,8 +53,8 @@ struct Row {
 /// Above a row stand figures of cases that it serves, on two cores of an EPYC server with AVX-512 (bench/README.md);
 /// `tile tune CASE` measures one again, beside other tiles.
 const TABLE: [Row; 4] = [
-    // prefill_h8_d64_1024/f32: 181 GFLOP/s
-    // That is of the server of `tiles`, one thread twice: 5 % more than with 128 queries; f16 12 % more.
+    // prefill_h8_d64_1024/f32: 93 GFLOP/s
+    // That is of one thread of the server of `tiles`, 5 % more than with 128 queries. On others it was not measured.
     Row { max_dim: 64, queries: 256, shared: Some(64), keys: 128, decode: 256, decode_pages: 512 },
     // prefill_causal_h16_d128_2048/f32: 350 GFLOP/s
     // sdpa_decode_2pass/f32: 0.97 ms
@@ -65,7 +65,7 @@ const TABLE: [Row; 4] = [
     Row { max_dim: usize::MAX, queries: 64, shared: None, keys: 128, decode: 128, decode_pages: 128 },
 ];
 
-/// Queries of a tile of one head in a prefill, at least, where that gives each thread something to do.
+/// The queries of a tile of one head in a prefill are not halved below this to give threads something to do.
 const LEAST_QUERIES: u32 = 64;
 
 /// Rows of a tile that heads share in a prefill, at most.
@@ -212,7 +212,9 @@ impl Row {
                     Schedule { heads, queries, keys },
                     format!(", rows are {heads} heads of a group times {queries} queries"),
                 ),
-                None => (Schedule { heads: 1, queries: self.queries(shape, threads).min(needed), keys }, String::new()),
+                None => {
+                    (Schedule { heads: 1, queries: self.queries_for(shape, threads).min(needed), keys }, String::new())
+                }
             }
         };
         let bytes = tile_bytes(schedule, shape.head_dim, shape.value_dim);
@@ -220,7 +222,7 @@ impl Row {
     }
 
     /// The queries of a tile of one head: fewer where threads would be idle.
-    fn queries(&self, shape: &Extents, threads: usize) -> u32 {
+    fn queries_for(&self, shape: &Extents, threads: usize) -> u32 {
         let programs = |queries: u32| shape.batch * shape.q_heads * shape.q_len.div_ceil(queries as usize);
         let mut queries = self.queries;
         while queries > LEAST_QUERIES && programs(queries) < threads {

@@ -17,7 +17,7 @@ pub(super) enum Piece<'k> {
     Inst(&'k Inst),
     /// The weights of a softmax.
     Weights(Weights),
-    /// What the weights of a softmax are relative to.
+    /// The largest product of each row, where the product is that of weights.
     ScaledMax(ScaledMax),
     /// The scores of a softmax.
     Masked(Box<MaskedOf>),
@@ -127,7 +127,7 @@ fn found<'k>(lowering: &Lowering<'_>, fusion: &Fusion<'k>) -> Vec<Found<'k>> {
     all
 }
 
-/// The weights that an exponential ends, and what they are relative to where it is found from their product.
+/// The weights that an exponential ends, and the largest product of each row where that is found before.
 fn weights<'k>(lowering: &Lowering<'_>, fusion: &Fusion<'_>, exponential: &Inst) -> Option<Vec<Found<'k>>> {
     let result = *exponential.results.first()?;
     let is = |value: ValueId, extent: Extent| fusion.extent(lowering, value) == extent;
@@ -158,7 +158,9 @@ fn weights<'k>(lowering: &Lowering<'_>, fusion: &Fusion<'_>, exponential: &Inst)
     }
     let mut members = vec![difference.results[0], result];
     let max = folded(x, |op| if let Reduce::Max { axis } = op { Some(*axis) } else { None });
-    let max = max.filter(|&max| is(max, Extent::Row));
+    // It is found where it stands, and `x` is kept until the exponential.
+    let place = |value: ValueId| fusion.insts.iter().position(|i| i.results.first() == Some(&value));
+    let max = max.filter(|&max| is(max, Extent::Row) && place(max) < place(result));
     let scaled =
         inner(x, 1 + usize::from(max.is_some())).and_then(|product| match (&product.op, &product.operands[..]) {
             (Op::Elementwise(Elementwise::Mul), &[a, b]) if is(a, Extent::Full) && is(b, Extent::One) => {

@@ -2,7 +2,7 @@
 //!
 //! A block of `ROWS` rows of `a` by one panel of `b` stays in registers while `k` runs. A panel (`k` times 16 to 32 floats)
 //! stays in the first-level cache while all rows of `a` pass. Where registers hold two panels of fewer rows, that reads less for each
-//! multiply-add. Lanes of `a` and `b` are numbers or pairs, as `S` takes them.
+//! multiply-add, though long panels come from the second-level cache then. Lanes of `a` and `b` are numbers or pairs, as `S` takes them.
 
 use super::simd::Simd;
 use tilewright_compile::cpu::Dot;

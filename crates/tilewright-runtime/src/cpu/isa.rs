@@ -191,9 +191,13 @@ mod avx512_bytes {
     }
 }
 
-/// AVX-512, with tiles where pairs are multiplied in panels.
+/// AVX-512, with tiles where pairs are multiplied in panels. Processors that have them have a larger first-level cache.
 #[cfg(target_arch = "x86_64")]
-const AMX: Kernels = Kernels { pairs: Some(&Pairs { dot: amx::dot, ..avx512_pairs::PAIRS }), ..avx512::KERNELS };
+const AMX: Kernels = Kernels {
+    target: Target { block: 8192, ..avx512::KERNELS.target },
+    pairs: Some(&Pairs { dot: amx::dot, ..avx512_pairs::PAIRS }),
+    ..avx512::KERNELS
+};
 
 /// Compiles the numeric code for one instruction set: a module with its table.
 macro_rules! kernels {
@@ -288,7 +292,7 @@ macro_rules! kernels {
 }
 
 #[cfg(target_arch = "x86_64")]
-kernels!(avx512, simd::Avx512, panel 32, block 8192, pairs Some(&avx512_pairs::PAIRS), bytes Some(avx512_bytes::dot_bytes), features ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c"]);
+kernels!(avx512, simd::Avx512, panel 32, block 4096, pairs Some(&avx512_pairs::PAIRS), bytes Some(avx512_bytes::dot_bytes), features ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c"]);
 #[cfg(target_arch = "x86_64")]
 kernels!(avx2, simd::Avx2, panel 16, block 1024, pairs None, bytes None, features ["avx2", "fma", "f16c"]);
 #[cfg(target_arch = "aarch64")]
