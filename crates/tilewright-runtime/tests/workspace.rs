@@ -1,4 +1,6 @@
 //! Working memory is kept between launches. A test of its own, because it counts what the whole process allocates.
+//!
+//! Only large pieces count: the queues of the thread pool allocate a few KB now and then, a tile of this kernel is 64 KiB.
 
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
@@ -9,12 +11,17 @@ use tilewright_runtime::{Arg, Device, Tensor};
 
 struct Counting;
 
+/// Bytes of a piece that is counted, at least: a fourth of a tile of the kernel below.
+const LARGE: usize = 16 << 10;
+
 static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 
 // SAFETY: the system's allocator does it all; the count is beside it.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATED.fetch_add(layout.size(), Ordering::Relaxed);
+        if layout.size() >= LARGE {
+            ALLOCATED.fetch_add(layout.size(), Ordering::Relaxed);
+        }
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
     }
@@ -52,11 +59,11 @@ fn a_second_launch_allocates_no_working_memory() {
         };
         assert!(pipeline.scratch_bytes() >= 128 * 128 * 4);
         assert!(launch(1) >= pipeline.scratch_bytes());
-        let again = (0..4).map(|_| launch(1)).max().unwrap_or(usize::MAX);
-        assert!(again < 4096, "{again} bytes on {threads} threads");
+        let again: usize = (0..4).map(|_| launch(1)).sum();
+        assert_eq!(again, 0, "{threads} threads");
         // Each thread has its own, once.
         let many: usize = (0..20).map(|_| launch(4)).sum();
-        let most = (threads - 1) * pipeline.scratch_bytes() + 20 * 4096 + 4096;
-        assert!(many < most, "{many} bytes on {threads} threads, {most} are enough");
+        let most = (threads - 1) * (pipeline.scratch_bytes() + 4096);
+        assert!(many <= most, "{many} bytes on {threads} threads, {most} are enough");
     }
 }
