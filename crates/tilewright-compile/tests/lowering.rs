@@ -326,6 +326,57 @@ fn weights_of_scaled_scores_store_no_scaled_score() {
 }
 
 #[test]
+fn a_tile_that_nothing_but_a_loop_reads_is_loaded_in_it() {
+    let loads = |text: &str| {
+        let program = lowered(text);
+        let of_loops = steps(&program).into_iter().filter_map(|s| if let Step::Vector(v) = s { Some(v) } else { None });
+        let with_readers = of_loops.filter(|v| v.ops.iter().any(|op| !matches!(op.kind, MicroKind::Load(_))));
+        let in_loops = with_readers.flat_map(|v| &v.ops).filter(|op| matches!(op.kind, MicroKind::Load(_))).count();
+        [in_loops, count(&program, |s| matches!(s, Step::Load { .. }))]
+    };
+    let biased = HALVES.replace("k: view<bf16, 2>", "k: view<bf16, 2>, bias: view<f16, 2>").replace(
+        "%p = exp2 %s",
+        "%m = load %bias, %0, %0 shape=[20, 8]\n  %n = cast %m to=f32\n  %d = add %s, %n\n  %p = exp2 %d",
+    );
+    assert_eq!(loads(&biased), [1, 1], "the queries are lanes");
+    let stored = biased.replace("  store", "  store %o, %n, %0, %0\n  store");
+    assert_eq!(loads(&stored), [1, 1], "what is made of it may be stored");
+    let multiplied =
+        biased.replace("  store", "  %mt = transpose %m\n  %mm = dot %mt, %m\n  store %o, %mm, %0, %0\n  store");
+    assert_eq!(loads(&multiplied)[0], 0, "a product reads it too");
+    let row = biased.replace("[20, 8]\n  %n", "[1, 8]\n  %n");
+    assert_eq!(loads(&row), [0, 2], "a row is loaded once and not for each block");
+    let planes = "  %l = load %w, %0, %0, %0 shape=[1, 10, 8]\n  %w2 = broadcast %l shape=[2, 10, 8]\n  %m = reshape %w2 shape=[20, 8]";
+    let repeated = biased
+        .replace("bias: view<f16, 2>", "w: view<f16, 3>")
+        .replace("  %m = load %bias, %0, %0 shape=[20, 8]", planes);
+    assert_eq!(loads(&repeated), [1, 1], "a plane is loaded once for each that it serves");
+    assert_eq!(count(&lowered(&repeated), |s| matches!(s, Step::Broadcast { .. })), 0);
+    let stored = repeated
+        .replace("  store", "  store %o, %l, %0, %0, %0\n  store")
+        .replace("out o: view<f32, 2>", "out o: view<f32, 2>, out u: view<f16, 3>")
+        .replace("store %o, %l", "store %u, %l");
+    assert_eq!(loads(&stored)[0], 0, "the plane is needed anyway");
+    // An earlier loop over as many rows and columns does not take the tile along.
+    let early = biased.replace("bias: view<f16, 2>", "bias: view<f32, 2>").replace("  %n = cast %m to=f32\n", "");
+    let early = early.replace("  %a = load", "  %z = load %bias, %0, %0 shape=[20, 8]\n  %y = add %z, %z\n  %a = load");
+    let early = early
+        .replace("%d = add %s, %n", "%x = sub %s, %m\n  %d = add %x, %y")
+        .replace("%m = load %bias, %0, %0", "%m = load %bias, %0, %1");
+    let program = lowered(&early.replace("  %z = load", "  %1: i32 = constant value=1 elem=i32\n  %z = load"));
+    let of = |name: &str| program.to_string().lines().position(|line| line.contains(name));
+    let loads: Vec<usize> = (0..)
+        .zip(program.to_string().lines())
+        .filter(|(_, line)| line.contains("Full = load v"))
+        .map(|(at, _)| at)
+        .collect();
+    assert!(
+        matches!(loads[..], [first, second] if Some(first) < of("= dot") && Some(second) > of("= dot")),
+        "{program}"
+    );
+}
+
+#[test]
 fn the_accumulator_of_a_loop_stays_in_one_place() {
     let program = lowered(ATTENTION);
     let mut sums = Vec::new();

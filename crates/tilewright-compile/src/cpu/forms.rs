@@ -60,6 +60,8 @@ pub(super) struct Forms {
     paired: HashSet<(ValueId, ValueId)>,
     /// Right operands of products that are packed from memory, but for some rows.
     kept: HashMap<ValueId, Kept>,
+    /// Tiles that are loaded in the loops of those that read them, and what loads them.
+    for_loops: HashMap<ValueId, Inst>,
 }
 
 /// Rows of a tile from memory where a mask says so, and zero where not.
@@ -191,9 +193,67 @@ impl Forms {
             let before = forms.plain.len();
             forms.plain.extend(sources);
             if forms.plain.len() == before {
-                return forms;
+                break;
             }
         }
+        forms.find_for_loops(kernel);
+        forms
+    }
+
+    /// Matrices from memory that nothing but elementwise ops of their region reads, as they are or once for each plane.
+    fn find_for_loops(&mut self, kernel: &Kernel) {
+        let is_matrix = |shape: Shape| {
+            let columns = last_extent(shape).unwrap_or(1);
+            shape.rank() >= 2 && columns > 1 && shape.count() > columns
+        };
+        for (at, region) in kernel.regions.iter().enumerate() {
+            let mut found: HashMap<ValueId, Inst> = HashMap::new();
+            for inst in &region.insts {
+                let load = match (&inst.op, &inst.operands[..]) {
+                    (Op::Memory(Memory::Load { shape }), _) => {
+                        let plain = |r| self.packs(r).is_empty() && self.needs_plain(r);
+                        (is_matrix(*shape) && plain(inst.results[0])).then(|| inst.clone())
+                    }
+                    (Op::ShapeOp(ShapeOp::Broadcast { shape }), &[from]) => {
+                        // Rows are counted as they lie in memory, whatever the tile was reshaped to.
+                        let alike = |v: ValueId| kernel.ty(v).shape().and_then(last_extent) == last_extent(*shape);
+                        let of_planes = kernel.ty(from).shape().is_some_and(|from| repeats_planes(from, *shape));
+                        let in_loop = of_planes && alike(self.root(from)) && self.packs(inst.results[0]).is_empty();
+                        found.get(&self.root(from)).filter(|_| in_loop).cloned()
+                    }
+                    _ => None,
+                };
+                found.extend(load.map(|load| (inst.results[0], load)));
+            }
+            let yields = kernel.regions.iter().flat_map(|r| &r.yields);
+            let mut elsewhere: HashSet<ValueId> = yields.map(|&v| self.root(v)).collect();
+            let mut in_loops = HashSet::new();
+            for (other, inst) in
+                kernel.regions.iter().enumerate().flat_map(|(at, r)| r.insts.iter().map(move |i| (at, i)))
+            {
+                let made = |r: &ValueId| self.reshapes.contains_key(r) || found.contains_key(r);
+                if inst.results.iter().any(made) {
+                    continue; // another name, or one of these
+                }
+                let accumulates = inst.results.iter().any(|&r| self.accumulation(r).is_some());
+                let fused = other == at && matches!(inst.op, Op::Elementwise(_)) && !accumulates;
+                if fused { &mut in_loops } else { &mut elsewhere }.extend(inst.operands.iter().map(|&v| self.root(v)));
+            }
+            // Where lanes are needed, all read those.
+            let plain: HashSet<ValueId> =
+                found.iter().filter(|(value, _)| elsewhere.contains(value)).map(|(_, load)| load.results[0]).collect();
+            for (value, load) in found.into_iter().filter(|(_, load)| !plain.contains(&load.results[0])) {
+                match in_loops.contains(&value) {
+                    true => self.for_loops.extend([(value, load)]),
+                    false => self.absorbed.extend([value]), // only planes are made of it
+                }
+            }
+        }
+    }
+
+    /// The load that makes a value in the loop of those that read it.
+    pub fn loaded(&self, value: ValueId) -> Option<&Inst> {
+        self.for_loops.get(&value)
     }
 
     /// A value and what it is a transpose or another shape of, down to what was computed.
@@ -413,6 +473,9 @@ impl Forms {
         if let Some(kept) = inst.results.first().and_then(|r| self.kept.get(r)) {
             return self.asked(std::slice::from_ref(&kept.source)).chain([plain(kept.keep)]).collect();
         }
+        if let Some(load) = inst.results.first().and_then(|&r| self.loaded(r)) {
+            return self.asked(std::slice::from_ref(load)).collect();
+        }
         inst.operands.iter().map(|&v| plain(v)).collect()
     }
 }
@@ -426,6 +489,12 @@ pub(super) fn uses(kernel: &Kernel) -> HashMap<ValueId, usize> {
         }
     }
     uses
+}
+
+/// Whether a broadcast repeats one plane of rows and columns.
+fn repeats_planes(from: Shape, to: Shape) -> bool {
+    let planes = [from, to].map(|shape| if shape.rank() == 3 { shape.extent(0) } else { None });
+    matches!(planes, [Some(1), Some(1..)]) && from.extents().skip(1).eq(to.extents().skip(1))
 }
 
 fn last_extent(shape: Shape) -> Option<usize> {

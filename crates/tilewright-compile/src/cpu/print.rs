@@ -127,6 +127,7 @@ impl fmt::Display for MicroOp {
             MicroKind::Cast { to, .. } => format!("cast {to}"),
             MicroKind::Bitcast { to, .. } => format!("bitcast {to}"),
             MicroKind::Copy => "copy".to_string(),
+            MicroKind::Load(window) => format!("load {window}"),
             MicroKind::IotaRow { .. } => "iota rows".to_string(),
             MicroKind::IotaCol => "iota cols".to_string(),
             MicroKind::Weights { sum, pairs } => {
@@ -146,7 +147,7 @@ impl fmt::Display for MicroOp {
             | MicroKind::Copy
             | MicroKind::FoldRows(_)
             | MicroKind::Reduce { .. } => 1,
-            MicroKind::IotaRow { .. } | MicroKind::IotaCol | MicroKind::Masked(_) => 0,
+            MicroKind::Load(_) | MicroKind::IotaRow { .. } | MicroKind::IotaCol | MicroKind::Masked(_) => 0,
             MicroKind::ScaledMax => 2,
             MicroKind::Weights { .. } => 3,
         };

@@ -308,6 +308,8 @@ pub enum MicroKind {
     Bitcast { from: Elem, to: Elem },
     /// The lane itself, repeated as its reach says.
     Copy,
+    /// Rows of a tile from memory, which has all columns of the domain, and all rows or as many as repeat.
+    Load(Window),
     /// The coordinate along the rows (`divide`, then modulo `modulo`) of the domain.
     IotaRow { divide: u32, modulo: u32 },
     /// The coordinate along the columns.

@@ -1,7 +1,8 @@
 //! Which instructions of a region run together, in which order.
 //!
-//! Elementwise ops and reductions along the last axis gather into groups over one `[rows, cols]` domain. An instruction
-//! may join a group from further down when nothing that it needs stands between: all of them are pure.
+//! Elementwise ops and reductions along the last axis gather into groups over one `[rows, cols]` domain. An instruction may
+//! join a group from further down when nothing that it needs stands between: all of them are pure. A tile from memory that
+//! only elementwise ops read joins the group of the first of them.
 
 use super::forms::Forms;
 use std::collections::HashSet;
@@ -56,6 +57,8 @@ impl Domain {
 enum Way {
     /// Fused, over a domain with at least these rows and columns.
     Fused(Domain),
+    /// From memory, in the loop of what reads it first.
+    Loaded,
     /// On uniform scalars; also a fused loop, of one lane.
     Scalar,
     /// A view, a number known at launch: cheap, and free to run early.
@@ -91,6 +94,7 @@ fn way(kernel: &Kernel, forms: &Forms, inst: &Inst) -> Way {
     };
     match (&inst.op, result) {
         (Op::Elementwise(Elementwise::Constant { .. }), _) => Way::Nothing,
+        (_, Some(_)) if forms.loaded(inst.results[0]).is_some() => Way::Loaded,
         // Of reshapes only those of scalars get here.
         (Op::Elementwise(_) | Op::ShapeOp(ShapeOp::Broadcast { .. } | ShapeOp::Reshape { .. }), Some(shape)) => {
             spread(shape)
@@ -145,15 +149,18 @@ pub(super) fn units(kernel: &Kernel, forms: &Forms, region: RegionId) -> Vec<Uni
     let ways: Vec<Way> = insts.iter().map(|i| way(kernel, forms, i)).collect();
     let mut done: Vec<bool> = ways.iter().map(|w| matches!(w, Way::Nothing)).collect();
     let mut units = Vec::new();
+    let region = Region { kernel, forms, insts, ways: &ways };
     for start in 0..insts.len() {
-        if done[start] {
+        if done[start] || matches!(ways[start], Way::Loaded) {
             continue;
         }
+        // What cannot be loaded in the loop of its reader is loaded before it, in a loop of its own.
+        for load in region.loads_of(&done, start).into_iter().filter(|&load| !region.shares_rows(start, load)) {
+            units.push(Unit::Group(vec![load]));
+            done[load] = true;
+        }
         match ways[start] {
-            Way::Fused(domain) => {
-                let region = Region { kernel, forms, insts, ways: &ways };
-                region.gather(&mut done, start, domain, &mut units);
-            }
+            Way::Fused(domain) => region.gather(&mut done, start, domain, &mut units),
             Way::Scalar => {
                 // Neighbours join: a run of scalar ops is one loop of one lane.
                 let run = (start..insts.len())
@@ -169,7 +176,7 @@ pub(super) fn units(kernel: &Kernel, forms: &Forms, region: RegionId) -> Vec<Uni
                 done[start] = true;
                 units.push(Unit::Single(start));
             }
-            Way::Nothing => {}
+            Way::Loaded | Way::Nothing => {}
         }
     }
     units
@@ -195,12 +202,28 @@ impl Region<'_> {
                 continue;
             }
             let waits = |on: &HashSet<ValueId>| inst.operands.iter().any(|&v| on.contains(&self.forms.root(v)));
+            let loads = self.loads_of(done, at);
+            let ready = |&load: &usize| {
+                let asked = self.forms.loaded(self.insts[load].results[0]).map_or(&[][..], |load| &load.operands);
+                let made_here = |v: ValueId| skipped.contains(&v) || made.contains(&v);
+                self.shares_rows(at, load) && !asked.iter().any(|&v| made_here(self.forms.root(v)))
+            };
             let joined = match self.ways[at] {
-                Way::Fused(other) if !waits(&skipped) && !self.reads_other_rows(inst, &made) => domain.join(other),
+                Way::Loaded => continue,
+                Way::Fused(other)
+                    if !waits(&skipped) && !self.reads_other_rows(inst, &made) && loads.iter().all(ready) =>
+                {
+                    domain.join(other)
+                }
                 _ => None,
             };
             if let Some(joined) = joined {
                 domain = joined;
+                for load in loads {
+                    made.extend(&self.insts[load].results);
+                    members.push(load);
+                    done[load] = true;
+                }
                 // What reads all rows folded has to wait for the last.
                 let whole = match &inst.op {
                     Op::Reduce(reduce) => folds_rows(reduce, self.kernel.ty(inst.operands[0])),
@@ -222,6 +245,19 @@ impl Region<'_> {
         }
         units.extend(early);
         units.push(Unit::Group(members));
+    }
+
+    /// The loads not done yet that an instruction reads.
+    fn loads_of(&self, done: &[bool], reader: usize) -> Vec<usize> {
+        let operands: Vec<ValueId> = self.insts[reader].operands.iter().map(|&v| self.forms.root(v)).collect();
+        let loads = (0..reader).filter(|&at| !done[at] && matches!(self.ways[at], Way::Loaded));
+        loads.filter(|&at| operands.contains(&self.insts[at].results[0])).collect()
+    }
+
+    /// Whether an instruction can read a tile in the loop that loads it: as the rows that it has in memory.
+    fn shares_rows(&self, reader: usize, load: usize) -> bool {
+        let made = HashSet::from([self.insts[load].results[0]]);
+        matches!(self.ways[reader], Way::Fused(_)) && !self.reads_other_rows(&self.insts[reader], &made)
     }
 
     /// Whether an instruction reads one of these tiles reshaped to other rows: they have to be whole before.

@@ -85,7 +85,9 @@ impl<'f> Fusion<'f> {
     /// Emits the loop. `outputs` says which results live in buffers, all others become block registers.
     pub fn emit(&self, lowering: &mut Lowering<'_>, outputs: &HashMap<ValueId, LaneIndex>) -> VectorLoop {
         let Domain { rows, cols } = self.domain;
-        let block_rows = (lowering.target.block / cols.max(1)).clamp(1, rows.max(1));
+        // What is loaded shares the first-level cache with what it is loaded for.
+        let loads = self.insts.iter().filter(|inst| lowering.loaded(inst.results[0]).is_some()).count() as u32;
+        let block_rows = (lowering.target.block / (1 + loads) / cols.max(1)).clamp(1, rows.max(1));
         let mut places: HashMap<ValueId, Place> = HashMap::new();
         for (&value, &offset) in outputs {
             places.insert(value, self.buffer(self.extent(lowering, value), offset));
@@ -111,6 +113,18 @@ impl<'f> Fusion<'f> {
         let mut registers: HashMap<ValueId, (LaneIndex, u64)> = HashMap::new();
         let mut ops = Vec::new();
         for (at, piece) in pieces.iter().enumerate() {
+            if let Some((result, operands)) = piece.by_lanes()
+                && !places.contains_key(&result)
+            {
+                // A register that ends here becomes the result's: each lane is read before it is written.
+                let extent = self.extent(lowering, result);
+                let ends = operands.iter().filter(|&&v| self.extent(lowering, v) == extent).map(|&v| lowering.root(v));
+                let from = ends.filter(|v| last_use.get(v) == Some(&at)).find_map(|v| Some((v, registers.remove(&v)?)));
+                if let Some((from, lanes)) = from {
+                    registers.insert(result, lanes);
+                    places.insert(result, places[&from]);
+                }
+            }
             for result in piece.results() {
                 places.entry(result).or_insert_with(|| {
                     let lanes = self.domain.lanes(self.extent(lowering, result), block_rows);
@@ -137,6 +151,11 @@ impl<'f> Fusion<'f> {
                     let first = operands.first().copied().unwrap_or(Operand { place: dst, extent });
                     let get = |i: usize| operands.get(i).copied().unwrap_or(first);
                     MicroOp { kind: self.kind(lowering, inst, first.extent), extent, dst, src: [first, get(1), get(2)] }
+                }
+                Piece::Load { load, result } => {
+                    let (extent, dst) = (self.extent(lowering, *result), places[result]);
+                    let none = Operand { place: dst, extent };
+                    MicroOp { kind: MicroKind::Load(lowering.window(load, 1)), extent, dst, src: [none; 3] }
                 }
                 Piece::Weights(Weights { x, scale, shift, result, sum }) => {
                     let one = Operand { place: self.buffer(Extent::One, lowering.one), extent: Extent::One };

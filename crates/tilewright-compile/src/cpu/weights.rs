@@ -15,6 +15,8 @@ use tilewright_ir::{Elem, Inst, Op, ValueId};
 pub(super) enum Piece<'k> {
     /// One instruction.
     Inst(&'k Inst),
+    /// A tile from memory.
+    Load { load: Inst, result: ValueId },
     /// The weights of a softmax.
     Weights(Weights),
     /// The largest product of each row, where the product is that of weights.
@@ -46,15 +48,28 @@ impl Piece<'_> {
     pub fn operands(&self) -> Vec<ValueId> {
         match self {
             Piece::Inst(inst) => inst.operands.clone(),
+            Piece::Load { load, .. } => load.operands[1..].to_vec(), // but for the view
             Piece::Weights(Weights { x, scale, shift, .. }) => [*x].into_iter().chain(*scale).chain([*shift]).collect(),
             Piece::ScaledMax(ScaledMax { x, scale, .. }) => vec![*x, *scale],
             Piece::Masked(masked) => masked.operands(),
         }
     }
 
+    /// A result each lane of which is made of the same lane of those operands that have as many.
+    pub fn by_lanes(&self) -> Option<(ValueId, Vec<ValueId>)> {
+        match self {
+            Piece::Inst(inst) if matches!(inst.op, Op::Elementwise(_)) => {
+                Some((inst.results[0], inst.operands.clone()))
+            }
+            Piece::Masked(masked) => Some((masked.result, masked.operands())),
+            Piece::Inst(_) | Piece::Load { .. } | Piece::Weights(_) | Piece::ScaledMax(_) => None,
+        }
+    }
+
     pub fn results(&self) -> Vec<ValueId> {
         match self {
             Piece::Inst(inst) => inst.results.clone(),
+            Piece::Load { result, .. } => vec![*result],
             Piece::Weights(Weights { result, sum, .. }) => [*result].into_iter().chain(*sum).collect(),
             Piece::ScaledMax(ScaledMax { result, .. }) => vec![*result],
             Piece::Masked(masked) => masked.results(),
@@ -89,7 +104,10 @@ pub(super) fn pieces<'k>(lowering: &Lowering<'_>, fusion: &Fusion<'k>) -> Vec<Pi
     for &inst in fusion.insts {
         let result = inst.results[0]; // every fusable op has one result
         match found.iter().position(|found| found.members.contains(&result)) {
-            None => pieces.push(Piece::Inst(inst)),
+            None => pieces.push(match lowering.loaded(result) {
+                Some(load) => Piece::Load { load: load.clone(), result },
+                None => Piece::Inst(inst),
+            }),
             Some(at) if found[at].by == result => {
                 pieces.push(std::mem::replace(&mut found[at].piece, Piece::Inst(inst)));
             }

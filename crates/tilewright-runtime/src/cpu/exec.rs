@@ -1,13 +1,13 @@
 //! Walks the steps of a program for one point of the grid.
 
 use super::isa::Kernels;
-use super::memory::{Place, View};
+use super::memory::{Place, Places, View};
 use super::pairs::Panels;
 use super::rows::{self, Codes, Reader};
 use crate::device::Grid;
 use tilewright_compile::cpu::{Arithmetic, Lane, LaneIndex, Pack, PackSource, Program, Rows, Step, ViewIndex, Window};
+use tilewright_ir::Elem;
 use tilewright_ir::op::Reduce;
-use tilewright_ir::{Elem, MAX_TILE_RANK};
 
 /// Lanes that start on a cache line.
 #[derive(Clone, Copy)]
@@ -124,7 +124,7 @@ impl Thread<'_> {
                 self.window(window, None, |p| unsafe { (kernels.store)(p, self.lane(*src)) })
             }
             // SAFETY: these kernels are for this processor; the lowering placed all lanes inside the arena.
-            Step::Vector(vector) => unsafe { (kernels.vector)(vector, self.lanes) },
+            Step::Vector(vector) => unsafe { (kernels.vector)(vector, self.lanes, &self.places()) },
             Step::Pack(pack) => self.pack(pack),
             Step::Pair { src, dst, rows, columns } => {
                 if let Some(pairs) = kernels.pairs {
@@ -186,22 +186,17 @@ impl Thread<'_> {
         }
     }
 
-    fn origins(&self, window: &Window) -> [i32; MAX_TILE_RANK] {
-        let mut origins = [0; MAX_TILE_RANK];
-        for (to, &lane) in origins.iter_mut().zip(&window.origins) {
-            *to = self.get(lane);
-        }
-        origins
-    }
-
     fn window(&self, window: &Window, indices: Option<(usize, *const u32)>, f: impl FnOnce(&Place<'_>)) {
         f(&self.place(window, indices));
     }
 
     fn place(&self, window: &Window, indices: Option<(usize, *const u32)>) -> Place<'_> {
-        let origins = self.origins(window);
-        let view = &self.views[window.view as usize];
-        Place::new(view, &origins[..window.origins.len()], &window.extents, indices)
+        // SAFETY: the lowering counted the views and lanes.
+        unsafe { self.places().of(window, indices) }
+    }
+
+    fn places(&self) -> Places<'_> {
+        Places { views: self.views, lanes: self.lanes }
     }
 
     /// Where rows are in memory; lanes have no place there.

@@ -6,7 +6,8 @@
 #[cfg(target_arch = "x86_64")]
 use super::amx;
 use super::gemm;
-use super::memory::{self, Place};
+use super::masked;
+use super::memory::{self, Place, Places};
 use super::pack;
 use super::pairs::Panels;
 use super::rows::Reader;
@@ -14,7 +15,7 @@ use super::simd::{self, Simd};
 use super::stream;
 use super::unpack;
 use super::vector;
-use tilewright_compile::cpu::{Dot, DotRows, Target, VectorLoop};
+use tilewright_compile::cpu::{self as program, Dot, DotRows, Masked, Target, VectorLoop};
 
 /// A set of vector instructions that the CPU device was compiled for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -101,7 +102,7 @@ impl Isa {
 pub(super) struct Kernels {
     /// What the lowering has to know.
     pub target: Target,
-    pub vector: unsafe fn(&VectorLoop, *mut u32),
+    pub vector: unsafe fn(&VectorLoop, *mut u32, &Places<'_>),
     pub dot: unsafe fn(&Dot, *mut u32),
     pub dot_rows: unsafe fn(&DotRows, &Reader<'_>, *mut u32),
     /// All rows of a reader, so many of this width.
@@ -229,9 +230,9 @@ macro_rules! kernels {
             };
 
             $(#[target_feature(enable = $feature)])*
-            unsafe fn run_vector(vector: &VectorLoop, arena: *mut u32) {
+            unsafe fn run_vector(vector: &VectorLoop, arena: *mut u32, places: &Places<'_>) {
                 // SAFETY: the caller's promise.
-                unsafe { vector::run::<$simd>(vector, arena) }
+                unsafe { vector::run::<$simd>(vector, arena, places, &vector::Apart { masked, load_rows }) }
             }
 
             $(#[target_feature(enable = $feature)])*
@@ -256,6 +257,20 @@ macro_rules! kernels {
             unsafe fn load(place: &Place<'_>, dst: *mut u32) {
                 // SAFETY: the caller's promise.
                 unsafe { memory::load::<$simd>(place, dst) }
+            }
+
+            #[inline(never)]
+            $(#[target_feature(enable = $feature)])*
+            unsafe fn masked(of: &Masked, dst: program::Place, cols: usize, first: u32, rows: u32, arena: *mut u32) {
+                // SAFETY: the caller's promise.
+                unsafe { masked::run::<$simd>(of, dst, cols, first, rows, arena) }
+            }
+
+            #[inline(never)]
+            $(#[target_feature(enable = $feature)])*
+            unsafe fn load_rows(place: &Place<'_>, first: usize, rows: usize, dst: *mut u32) {
+                // SAFETY: the caller's promise.
+                unsafe { memory::load_rows::<$simd>(place, first, rows, dst) }
             }
 
             $(#[target_feature(enable = $feature)])*

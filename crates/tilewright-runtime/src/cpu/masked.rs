@@ -32,15 +32,11 @@ pub(super) unsafe fn run<S: Simd>(of: &Masked, dst: Place, cols: usize, first: u
         {
             std::ptr::write_bytes(block.lane(any.dst, 0), 0, cols);
         }
-        match (of.bias.is_some(), of.cells.is_some(), of.any.is_some()) {
-            (false, false, false) => block.run::<S, false, false, false>(rows as usize),
-            (false, false, true) => block.run::<S, false, false, true>(rows as usize),
-            (false, true, false) => block.run::<S, false, true, false>(rows as usize),
-            (false, true, true) => block.run::<S, false, true, true>(rows as usize),
-            (true, false, false) => block.run::<S, true, false, false>(rows as usize),
-            (true, false, true) => block.run::<S, true, false, true>(rows as usize),
-            (true, true, false) => block.run::<S, true, true, false>(rows as usize),
-            (true, true, true) => block.run::<S, true, true, true>(rows as usize),
+        match (of.bias.is_some(), of.cells.is_some()) {
+            (false, false) => block.run::<S, false, false>(rows as usize),
+            (false, true) => block.run::<S, false, true>(rows as usize),
+            (true, false) => block.run::<S, true, false>(rows as usize),
+            (true, true) => block.run::<S, true, true>(rows as usize),
         }
     }
 }
@@ -48,10 +44,6 @@ pub(super) unsafe fn run<S: Simd>(of: &Masked, dst: Place, cols: usize, first: u
 /// What a row is asked with.
 #[derive(Clone, Copy)]
 struct Row {
-    x: *const f32,
-    bias: *const f32,
-    cells: *const f32,
-    to: *mut f32,
     /// The least and the greatest number of a column that it attends.
     low: i32,
     high: i32,
@@ -96,7 +88,7 @@ impl Block<'_> {
     /// As [`run`].
     #[inline(always)]
     unsafe fn row(&self, row: usize) -> Row {
-        let Masked { x, bias, bounds, cells, any, .. } = self.of;
+        let Masked { bounds, any, .. } = self.of;
         let (mut low, mut high) = (i64::from(i32::MIN), i64::from(i32::MAX));
         // SAFETY: the caller's promise, in all of these.
         unsafe {
@@ -128,45 +120,98 @@ impl Block<'_> {
                 }
                 Some(Any { of: None, .. }) | None => true,
             };
-            let full = |place: Place| self.lane(place, row * self.cols).cast::<f32>();
-            let or_none = |place: Option<Place>| place.map_or(std::ptr::null(), |place| full(place).cast_const());
-            Row {
-                x: full(*x),
-                bias: or_none(bias.map(|bias| bias.cells)),
-                cells: or_none(*cells),
-                to: full(self.dst),
-                low,
-                high,
-                counts: f32::from_bits(u32::from(counts)),
-            }
+            Row { low, high, counts: f32::from_bits(u32::from(counts)) }
         }
     }
 
-    /// # Safety
-    /// As [`run`].
-    #[inline(always)]
-    unsafe fn run<S: Simd, const BIAS: bool, const CELLS: bool, const ANY: bool>(&self, rows: usize) {
-        let mut row = 0;
-        // SAFETY: the caller's promise.
-        unsafe {
-            while row + ROWS <= rows {
-                self.rows::<S, ROWS, BIAS, CELLS, ANY>(row);
-                row += ROWS;
-            }
-            while row < rows {
-                self.rows::<S, 1, BIAS, CELLS, ANY>(row);
-                row += 1;
-            }
-        }
-    }
-
-    /// `N` rows.
+    /// Rows `first` to `first + N`.
     ///
     /// # Safety
     /// As [`run`].
     #[inline(always)]
-    unsafe fn rows<S: Simd, const N: usize, const BIAS: bool, const CELLS: bool, const ANY: bool>(&self, first: usize) {
-        let Masked { scale, bias, bounds, otherwise, max, any, .. } = self.of;
+    unsafe fn some_rows<const N: usize>(&self, first: usize) -> [Row; N] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut rows = [self.row(first); N];
+            let mut at = 1;
+            while at < N {
+                rows[at] = self.row(first + at);
+                at += 1;
+            }
+            rows
+        }
+    }
+
+    /// The least and the greatest number of all columns; any will do where nothing bounds them.
+    ///
+    /// # Safety
+    /// As [`run`].
+    #[inline(always)]
+    unsafe fn numbers(&self) -> (i32, i32) {
+        let (mut least, mut greatest) = (i32::MAX, i32::MIN);
+        if let Some(bounds) = &self.of.bounds {
+            // SAFETY: the caller's promise: a lane for each column.
+            for &number in unsafe { std::slice::from_raw_parts(self.lane(bounds.of, 0), self.cols) } {
+                (least, greatest) = (least.min(number as i32), greatest.max(number as i32));
+            }
+        }
+        (least, greatest)
+    }
+
+    /// Whether each column is known to be attended by some row, or nobody asks.
+    ///
+    /// # Safety
+    /// As [`run`].
+    #[inline(always)]
+    unsafe fn all_attended(&self) -> bool {
+        self.of.any.as_ref().is_none_or(|any| {
+            // SAFETY: the caller's promise: a lane for each column.
+            let lanes = unsafe { std::slice::from_raw_parts(self.lane(any.dst, 0), self.cols) };
+            lanes.iter().fold(1, |all, &lane| all & lane) != 0
+        })
+    }
+
+    /// Most rows attend all columns as far as bounds go, and most columns are attended by the first rows: what stands at
+    /// the edges is asked alone where there is one.
+    ///
+    /// # Safety
+    /// As [`run`].
+    #[inline(always)]
+    unsafe fn run<S: Simd, const BIAS: bool, const CELLS: bool>(&self, count: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (least, greatest) = self.numbers();
+            let mut attended = self.all_attended();
+            let inside = |row: &Row| row.low <= least && greatest <= row.high;
+            let mut first = 0;
+            while first + ROWS <= count {
+                let rows = self.some_rows::<ROWS>(first);
+                if attended && rows.iter().all(inside) {
+                    self.rows::<S, ROWS, BIAS, CELLS, false>(first, &rows);
+                } else {
+                    self.rows::<S, ROWS, BIAS, CELLS, true>(first, &rows);
+                    attended = attended || self.all_attended();
+                }
+                first += ROWS;
+            }
+            while first < count {
+                self.rows::<S, 1, BIAS, CELLS, true>(first, &self.some_rows(first));
+                first += 1;
+            }
+        }
+    }
+
+    /// `N` rows. Without `EDGE` all of them attend every column as far as bounds go, and each column is known to be attended.
+    ///
+    /// # Safety
+    /// As [`run`].
+    #[inline(always)]
+    unsafe fn rows<S: Simd, const N: usize, const BIAS: bool, const CELLS: bool, const EDGE: bool>(
+        &self,
+        first: usize,
+        rows: &[Row; N],
+    ) {
+        let Masked { x, scale, bias, bounds, cells, otherwise, max, any } = self.of;
         // SAFETY: the caller's promise; whole vectors of columns, and then one column after another.
         unsafe {
             let scale = scale.map_or(1.0, |scale| self.one(scale));
@@ -174,70 +219,76 @@ impl Block<'_> {
             // Nothing is equal to NaN.
             let blocks = bias.and_then(|bias| bias.blocks).map_or(f32::NAN, |blocks| self.one(blocks));
             let otherwise = self.one(*otherwise);
+            // Rows follow each other in all of these.
+            let full = |place: Place| self.lane(place, first * self.cols).cast::<f32>();
+            let or_none = |place: Option<Place>| place.map_or(std::ptr::null(), |place| full(place).cast_const());
+            let (x, to) = (full(*x).cast_const(), full(self.dst));
+            let (biases, cells) = (or_none(bias.map(|bias| bias.cells)), or_none(*cells));
             let column = bounds.as_ref().map(|bounds| self.lane(bounds.of, 0).cast_const());
-            let any = any.as_ref().map_or(std::ptr::null_mut(), |any| self.lane(any.dst, 0));
-            let mut rows = [self.row(first); N];
-            let mut at = 1;
-            while at < N {
-                rows[at] = self.row(first + at);
-                at += 1;
-            }
+            let any = any.as_ref().map(|any| self.lane(any.dst, 0));
             let (scales, factors) = (S::splat(scale), S::splat(factor));
             let (blocking, others) = (S::splat(blocks), S::splat(otherwise));
+            let all = S::splat(f32::from_bits(u32::MAX));
             let mut best = [S::splat(f32::NEG_INFINITY); 4];
             let mut rest = [f32::NEG_INFINITY; 4];
             let mut col = 0;
             while col + S::LANES <= self.cols {
                 let numbers = match column {
-                    Some(column) => S::load(column.add(col).cast()),
-                    None => scales, // any will do
+                    Some(column) if EDGE => S::load(column.add(col).cast()),
+                    Some(_) | None => scales, // any will do
                 };
-                let mut by_any = if ANY { S::load(any.add(col).cast()) } else { others };
+                let mut attended = match any {
+                    Some(any) if EDGE => S::load(any.add(col).cast()),
+                    Some(_) | None => others, // any will do
+                };
                 let mut at = 0;
                 while at < N {
-                    let row = &rows[at];
-                    let mut score = S::mul(S::load(row.x.add(col)), scales);
-                    let mut set = S::between(numbers, row.low, row.high);
+                    let (row, lane) = (&rows[at], at * self.cols + col);
+                    let mut score = S::mul(S::load(x.add(lane)), scales);
+                    let mut set = if EDGE { S::between(numbers, row.low, row.high) } else { all };
                     if BIAS {
-                        let bias = S::load(row.bias.add(col));
+                        let bias = S::load(biases.add(lane));
                         score = S::add(score, S::mul(bias, factors));
                         set = S::and(set, S::differ(bias, blocking));
                     }
                     if CELLS {
-                        set = S::and(set, S::load(row.cells.add(col)));
+                        set = S::and(set, S::load(cells.add(lane)));
                     }
-                    let score = S::choose(set, score, others);
-                    S::store(row.to.add(col), score);
+                    if EDGE || BIAS || CELLS {
+                        score = S::choose(set, score, others);
+                    }
+                    S::store(to.add(lane), score);
                     best[at] = S::larger(best[at], score);
-                    if ANY {
-                        by_any = S::or(by_any, S::and(set, S::splat(row.counts)));
+                    if EDGE {
+                        attended = S::or(attended, S::and(set, S::splat(row.counts)));
                     }
                     at += 1;
                 }
-                if ANY {
-                    S::store(any.add(col).cast(), by_any);
+                if EDGE && let Some(any) = any {
+                    S::store(any.add(col).cast(), attended);
                 }
                 col += S::LANES;
             }
-            for (row, rest) in rows.iter().zip(&mut rest) {
+            for (at, (row, rest)) in rows.iter().zip(&mut rest).enumerate() {
                 for col in col..self.cols {
+                    let lane = at * self.cols + col;
                     let number = column.map_or(row.low, |column| *column.add(col) as i32);
-                    let mut score = *row.x.add(col) * scale;
+                    let mut score = *x.add(lane) * scale;
                     let mut set = row.low <= number && number <= row.high;
                     if BIAS {
-                        let bias = *row.bias.add(col);
+                        let bias = *biases.add(lane);
                         score += bias * factor;
                         set &= bias != blocks;
                     }
                     if CELLS {
-                        set &= (*row.cells.add(col)).to_bits() != 0;
+                        set &= (*cells.add(lane)).to_bits() != 0;
                     }
                     let score = if set { score } else { otherwise };
-                    *row.to.add(col) = score;
+                    *to.add(lane) = score;
                     if score > *rest {
                         *rest = score;
                     }
-                    if ANY && set {
+                    if set && let Some(any) = any {
                         *any.add(col) |= row.counts.to_bits();
                     }
                 }

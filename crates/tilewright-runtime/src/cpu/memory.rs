@@ -5,6 +5,7 @@
 use super::simd::{self, Simd};
 use super::{ahead, math};
 use half::f16;
+use tilewright_compile::cpu::Window;
 use tilewright_ir::{Elem, MAX_TILE_RANK, MAX_VIEW_RANK};
 
 /// A view of a tensor while a program runs.
@@ -81,6 +82,30 @@ pub(super) struct Place<'v> {
     indices: Option<(usize, *const u32)>,
     /// A lane for each row of all planes, 0 where nothing is read.
     keep: Option<*const u32>,
+}
+
+/// What windows are read through: views, and the lanes of their origins.
+#[derive(Clone, Copy)]
+pub(super) struct Places<'v> {
+    pub views: &'v [View],
+    pub lanes: *const u32,
+}
+
+impl<'v> Places<'v> {
+    /// The place of a window, one axis of which may be taken at indices.
+    ///
+    /// # Safety
+    /// The view and the lanes of the window exist.
+    #[inline(always)]
+    pub unsafe fn of(&self, window: &Window, indices: Option<(usize, *const u32)>) -> Place<'v> {
+        let mut origins = [0; MAX_TILE_RANK];
+        for (to, &lane) in origins.iter_mut().zip(&window.origins) {
+            // SAFETY: the caller's promise.
+            *to = unsafe { *self.lanes.add(lane as usize) } as i32;
+        }
+        let view = &self.views[window.view as usize];
+        Place::new(view, &origins[..window.origins.len()], &window.extents, indices)
+    }
 }
 
 impl<'v> Place<'v> {
@@ -511,6 +536,56 @@ pub(super) unsafe fn load<V: Simd>(place: &Place<'_>, dst: *mut u32) {
                 *to.add(i) = from.offset(i as isize * stride).read().lane();
             }
         }))
+    }
+}
+
+/// Rows from `first` on of a tile from memory whose columns are not taken at indices; zero outside the bounds. After the last
+/// row comes the first again.
+///
+/// Rows of one plane are asked for ahead, and beside the last of them what lies to the right of the first: the tile of a
+/// loop's next turn.
+///
+/// # Safety
+/// There are rows, and a view with columns; `dst` has a lane for each element of `rows` of them. The instruction set of `V`.
+#[inline(always)]
+pub(super) unsafe fn load_rows<V: Simd>(place: &Place<'_>, first: usize, rows: usize, dst: *mut u32) {
+    let (columns, width, all) = (place.columns(), place.extents[2], place.rows());
+    let count = columns.last - columns.first;
+    let bytes = count * place.elem().bytes();
+    let ahead = ahead::rows_ahead(bytes).min(all);
+    let mut done = 0;
+    while done < rows {
+        // SAFETY: the caller's promise; only what is inside the bounds is read.
+        unsafe {
+            let row = (first + done) % all;
+            let strip = place.strip_from(row, ahead);
+            let end = row + strip.rows.min(rows - done);
+            let to = dst.add(done * width);
+            let inside = strip.start.filter(|_| count > 0);
+            if inside.is_none() || count < width {
+                std::ptr::write_bytes(to, 0, (end - row) * width);
+            }
+            if let Some(start) = inside {
+                let down = strip.step.wrapping_mul(ahead as isize);
+                let right = down.wrapping_sub(strip.step.wrapping_mul(all as isize)).wrapping_add(bytes as isize);
+                with_stored!(place.view.elem, S => for at in row..end {
+                    let from = start.wrapping_offset(strip.step.wrapping_mul((at - row) as isize) + columns.skip);
+                    if columns.stride == 1 {
+                        ahead::prefetch::<V>(from.wrapping_offset(if at + ahead < all { down } else { right }), bytes);
+                    }
+                    let (from, to) = (from.cast::<S>().cast_const(), to.add((at - row) * width + columns.first));
+                    match columns.stride {
+                        1 => copy_run::<S, V>(from, to, count),
+                        stride => {
+                            for i in 0..count {
+                                *to.add(i) = from.offset(i as isize * stride).read().lane();
+                            }
+                        }
+                    }
+                })
+            }
+            done += end - row;
+        }
     }
 }
 

@@ -3,23 +3,32 @@
 //! Dispatch is once a block, not once an element. The inner loops work on chunks of sixteen lanes in plain Rust, which the
 //! compiler turns into the vectors of the instruction set that the whole function is compiled for.
 
-use super::masked;
 use super::math;
+use super::memory::{self, Places};
 use super::simd::Simd;
 use super::weights::Weights;
-use tilewright_compile::cpu::{Extent, Lane, MicroKind, MicroOp, Operand, Place, VectorLoop};
+use tilewright_compile::cpu::{Extent, Lane, Masked, MicroKind, MicroOp, Operand, Place, VectorLoop};
 use tilewright_ir::Elem;
 use tilewright_ir::op::{Elementwise, Reduce};
 
 /// Lanes of one chunk.
 const CHUNK: usize = 16;
 
+/// Micro-ops of an instruction set that are functions of their own: one that held all of them would take minutes to compile.
+pub(super) struct Apart {
+    /// [`masked::run`](super::masked::run).
+    pub masked: unsafe fn(&Masked, Place, usize, u32, u32, *mut u32),
+    /// [`memory::load_rows`].
+    pub load_rows: unsafe fn(&memory::Place<'_>, usize, usize, *mut u32),
+}
+
 /// Runs a loop in the arena.
 ///
 /// # Safety
-/// The instruction set that this is compiled for, and an arena with all lanes that the loop names.
+/// The instruction set that this is compiled for, and `apart` too, and an arena and places with all lanes and views that the loop
+/// names.
 #[inline(always)]
-pub(super) unsafe fn run<S: Simd>(vector: &VectorLoop, arena: *mut u32) {
+pub(super) unsafe fn run<S: Simd>(vector: &VectorLoop, arena: *mut u32, places: &Places<'_>, apart: &Apart) {
     let mut first = 0;
     while first < vector.rows {
         let rows = vector.block_rows.min(vector.rows - first);
@@ -28,7 +37,14 @@ pub(super) unsafe fn run<S: Simd>(vector: &VectorLoop, arena: *mut u32) {
             let shared = matches!(op.extent, Extent::Col | Extent::One) && !folds;
             if let MicroKind::Masked(of) = &op.kind {
                 // SAFETY: the caller's promise.
-                unsafe { masked::run::<S>(of, op.dst, vector.cols as usize, first, rows, arena) };
+                unsafe { (apart.masked)(of, op.dst, vector.cols as usize, first, rows, arena) };
+            } else if let MicroKind::Load(window) = &op.kind {
+                let dst = op.dst.offset as usize + first as usize * op.dst.row_stride as usize;
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let place = places.of(window, None);
+                    (apart.load_rows)(&place, first as usize, rows as usize, arena.add(dst));
+                }
             } else if first == 0 || !shared {
                 // SAFETY: the caller's promise.
                 unsafe { Block::new(vector, op, arena, first, rows).run::<S>(vector, op, arena) };
@@ -143,7 +159,7 @@ impl Block {
                     }
                 }
                 MicroKind::ScaledMax => self.max_of_rows::<S>(f32::from_bits(*self.src[1].first)),
-                MicroKind::Masked(_) => {} // not by blocks
+                MicroKind::Masked(_) | MicroKind::Load(_) => {} // not by blocks
                 MicroKind::FoldRows(lane) => match lane {
                     Lane::Signed => self.fold_all(|a, b| (a as i32).max(b as i32) as u32),
                     Lane::Unsigned | Lane::Mask | Lane::Float => self.fold_all(u32::max), // of integers alone

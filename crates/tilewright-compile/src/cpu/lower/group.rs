@@ -40,8 +40,9 @@ impl Lowering<'_> {
             }
         }
         let vector = fusion.emit(self, &outputs);
-        if vector.rows > 1 || vector.cols > 1 {
-            self.stats.fused += insts.len() as u32;
+        let computed = insts.iter().filter(|inst| self.loaded(inst.results[0]).is_none()).count() as u32;
+        if computed > 0 && (vector.rows > 1 || vector.cols > 1) {
+            self.stats.fused += computed;
             self.stats.loops += 1;
         }
         out.push(Step::Vector(vector));
@@ -58,7 +59,7 @@ impl Lowering<'_> {
         let even = self.shape(result).extent(1).is_some_and(|columns| columns.is_multiple_of(2));
         let alone = pieces.iter().any(|piece| match piece {
             Piece::Weights(weights) => weights.result == result && inside == usize::from(weights.sum.is_some()),
-            Piece::Inst(_) | Piece::ScaledMax(_) | Piece::Masked(_) => false,
+            Piece::Inst(_) | Piece::Load { .. } | Piece::ScaledMax(_) | Piece::Masked(_) => false,
         });
         (even && alone).then_some(form)
     }

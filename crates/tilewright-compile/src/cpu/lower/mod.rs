@@ -172,6 +172,11 @@ impl Lowering<'_> {
         self.forms.root(value)
     }
 
+    /// The load that makes a value in the loop of those that read it.
+    pub(super) fn loaded(&self, value: ValueId) -> Option<&Inst> {
+        self.forms.loaded(value)
+    }
+
     fn plain_form(&self, value: ValueId) -> Form {
         Form::Plain(self.root(value))
     }

@@ -124,18 +124,19 @@ impl Lowering<'_> {
 
     /// Where a load or gather finds its tile.
     fn stored(&self, inst: &Inst) -> PackSource {
-        let view = self.view_of(inst.operands[0]);
-        let lanes = |from: usize| inst.operands[from..].iter().map(|&v| self.plain(v)).collect::<Vec<_>>();
-        let shape = self.shape(inst.results[0]);
-        let extents = shape.extents().map(|e| e as u32).collect::<Vec<_>>();
         match &inst.op {
-            Op::Memory(Memory::Gather { axis, .. }) => PackSource::Gather {
-                window: Window { view, origins: lanes(2), extents },
-                axis: *axis,
-                indices: self.plain(inst.operands[1]),
-            },
-            _ => PackSource::Window(Window { view, origins: lanes(1), extents }),
+            Op::Memory(Memory::Gather { axis, .. }) => {
+                PackSource::Gather { window: self.window(inst, 2), axis: *axis, indices: self.plain(inst.operands[1]) }
+            }
+            _ => PackSource::Window(self.window(inst, 1)),
         }
+    }
+
+    /// The window of a load or gather, whose operands are origins from `first` on.
+    pub(in crate::cpu) fn window(&self, inst: &Inst, first: usize) -> Window {
+        let origins = inst.operands[first..].iter().map(|&v| self.plain(v)).collect();
+        let extents = self.shape(inst.results[0]).extents().map(|e| e as u32).collect();
+        Window { view: self.view_of(inst.operands[0]), origins, extents }
     }
 
     fn moved(&self, op: &ShapeOp, inst: &Inst, src: LaneIndex, dst: LaneIndex) -> Step {
