@@ -3,7 +3,8 @@
 //! The right operand of a product is wanted as packed panels. A reshaped tile is its source under another name: both have
 //! the same lanes, which go by the name of the first, the *root*. A tile from memory that only feeds products never becomes
 //! plain lanes: it is packed straight from memory, transposed on the way if the product reads it through a transpose. A sum
-//! with a product becomes a product that accumulates.
+//! with a product becomes a product that accumulates. A matrix from memory that only elementwise ops read is loaded in their
+//! loop, and so is each plane that a broadcast makes of it.
 
 use super::program::{MAX_STREAMED, Target};
 use super::rows::{CodesOf, Makers};
