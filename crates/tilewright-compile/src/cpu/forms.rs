@@ -222,7 +222,15 @@ impl Forms {
                         let in_loop = of_planes && alike(self.root(from)) && self.packs(inst.results[0]).is_empty();
                         found.get(&self.root(from)).filter(|_| in_loop).cloned()
                     }
-                    _ => None,
+                    (
+                        Op::Elementwise(_)
+                        | Op::Reduce(_)
+                        | Op::ShapeOp(_)
+                        | Op::Matmul(_)
+                        | Op::Memory(_)
+                        | Op::Control(_),
+                        _,
+                    ) => None,
                 };
                 found.extend(load.map(|load| (inst.results[0], load)));
             }
