@@ -13,7 +13,7 @@
 mod columns;
 
 use super::rows::{CodeRows, Reader};
-use super::simd::Simd;
+use super::simd::{Piece, Simd};
 use super::stream::{Product, TOGETHER};
 use columns::columns;
 use tilewright_compile::cpu::DotRows;
@@ -25,6 +25,11 @@ use tilewright_compile::cpu::DotRows;
 pub(super) trait ByteSimd: Simd {
     /// Four bytes in each lane, or an i32.
     type Bytes: Copy;
+
+    /// As [`apart`](Simd::apart), with the instruction that multiplies bytes.
+    unsafe fn apart_with_bytes(piece: impl Piece<Self>)
+    where
+        Self: Sized;
 
     unsafe fn zeros() -> Self::Bytes;
     unsafe fn load_lanes(from: *const u8) -> Self::Bytes;
@@ -193,15 +198,7 @@ impl Digits<'_> {
                 columns::<B>(&rows.scales, rows.elem, start..start + exist, groups, affine, KEYS);
                 columns::<B>(&rows.biases, rows.elem, start..start + exist, groups, affine.add(groups * KEYS), KEYS);
                 for top in (0..product.m).step_by(TOGETHER) {
-                    let place = (top, first + start, exist);
-                    match (product.m - top, exist > LANES) {
-                        (1, true) => self.scores::<B, BITS, 1, 2>(place, rows, start),
-                        (1, false) => self.scores::<B, BITS, 1, 1>(place, rows, start),
-                        (2, true) => self.scores::<B, BITS, 2, 2>(place, rows, start),
-                        (2, false) => self.scores::<B, BITS, 2, 1>(place, rows, start),
-                        (_, true) => self.scores::<B, BITS, TOGETHER, 2>(place, rows, start),
-                        (_, false) => self.scores::<B, BITS, TOGETHER, 1>(place, rows, start),
-                    }
+                    B::apart_with_bytes(Scores::<BITS> { of: self, top, key: first + start, exist, rows, start });
                 }
             }
         }
@@ -396,13 +393,7 @@ impl Digits<'_> {
     ) {
         for top in (0..self.product.m).step_by(TOGETHER) {
             // SAFETY: the caller's promise.
-            unsafe {
-                match self.product.m - top {
-                    1 => self.sums_of_rows::<B, BITS, DISTINCT, 1>(top, place, rows),
-                    2 => self.sums_of_rows::<B, BITS, DISTINCT, 2>(top, place, rows),
-                    _ => self.sums_of_rows::<B, BITS, DISTINCT, TOGETHER>(top, place, rows),
-                }
-            }
+            unsafe { B::apart_with_bytes(Sums::<BITS, DISTINCT> { of: self, top, place, rows }) };
         }
     }
 
@@ -501,6 +492,58 @@ impl Digits<'_> {
                     };
                     B::add_quarters([to(0), to(1), to(2), to(3)], x);
                 }
+            }
+        }
+    }
+}
+
+/// The scores of some keys and of up to [`TOGETHER`] rows of the left operand.
+struct Scores<'d, const BITS: usize> {
+    of: &'d Digits<'d>,
+    top: usize,
+    key: usize,
+    exist: usize,
+    rows: &'d CodeRows,
+    start: usize,
+}
+
+impl<B: ByteSimd, const BITS: usize> Piece<B> for Scores<'_, BITS> {
+    #[inline(always)]
+    unsafe fn run(self) {
+        let Scores { of, top, key, exist, rows, start } = self;
+        let place = (top, key, exist);
+        // SAFETY: the promise of `Digits::keys`.
+        unsafe {
+            match (of.product.m - top, exist > LANES) {
+                (1, true) => of.scores::<B, BITS, 1, 2>(place, rows, start),
+                (1, false) => of.scores::<B, BITS, 1, 1>(place, rows, start),
+                (2, true) => of.scores::<B, BITS, 2, 2>(place, rows, start),
+                (2, false) => of.scores::<B, BITS, 2, 1>(place, rows, start),
+                (_, true) => of.scores::<B, BITS, TOGETHER, 2>(place, rows, start),
+                (_, false) => of.scores::<B, BITS, TOGETHER, 1>(place, rows, start),
+            }
+        }
+    }
+}
+
+/// The sums of some columns of values for up to [`TOGETHER`] rows of the left operand.
+struct Sums<'d, const BITS: usize, const DISTINCT: usize> {
+    of: &'d Digits<'d>,
+    top: usize,
+    place: &'d Values,
+    rows: &'d CodeRows,
+}
+
+impl<B: ByteSimd, const BITS: usize, const DISTINCT: usize> Piece<B> for Sums<'_, BITS, DISTINCT> {
+    #[inline(always)]
+    unsafe fn run(self) {
+        let Sums { of, top, place, rows } = self;
+        // SAFETY: the promise of `Digits::values`.
+        unsafe {
+            match of.product.m - top {
+                1 => of.sums_of_rows::<B, BITS, DISTINCT, 1>(top, place, rows),
+                2 => of.sums_of_rows::<B, BITS, DISTINCT, 2>(top, place, rows),
+                _ => of.sums_of_rows::<B, BITS, DISTINCT, TOGETHER>(top, place, rows),
             }
         }
     }

@@ -22,6 +22,16 @@ use x86::{
     transposed_avx, transposed_avx512, widened_f16c,
 };
 
+/// Code over vectors of `V` that becomes a function of its own, by [`Simd::apart`]. All code over vectors is inlined into the functions of
+/// an instruction set, and the time that a compiler takes for one of them grows with the square of its size.
+pub(super) trait Piece<V> {
+    /// To be inlined always, as all code over vectors.
+    ///
+    /// # Safety
+    /// The instruction set of `V`, and what the implementation says.
+    unsafe fn run(self);
+}
+
 /// Vectors of one instruction set.
 ///
 /// # Safety
@@ -45,6 +55,11 @@ pub(super) trait Simd {
     /// copied first, which keeps the program small.
     const WIDENS: bool;
     const DECODES: bool;
+
+    /// Runs a piece as a function of its own.
+    unsafe fn apart(piece: impl Piece<Self>)
+    where
+        Self: Sized;
 
     unsafe fn splat(x: f32) -> Self::Vector;
     unsafe fn load(from: *const f32) -> Self::Vector;
@@ -374,6 +389,12 @@ impl Simd for Portable {
     const WIDENS: bool = false;
     const DECODES: bool = false;
 
+    #[inline(never)]
+    unsafe fn apart(piece: impl Piece<Self>) {
+        // SAFETY: the caller's promise.
+        unsafe { piece.run() }
+    }
+
     #[inline(always)]
     unsafe fn splat(x: f32) -> [f32; 8] {
         [x; 8]
@@ -409,7 +430,7 @@ impl Simd for Portable {
 
 /// Implements [`Simd`] with the intrinsics of a processor family: each function is one expression of them.
 macro_rules! simd {
-    ($name:ident, $arch:ident, $vector:ident, table $table:ty, lanes $lanes:literal, across $across:literal, rows $rows:literal and $rows_of_two:literal, widens $widens:literal, decodes $decodes:literal,
+    ($name:ident, $arch:ident, $vector:ident, table $table:ty, lanes $lanes:literal, across $across:literal, rows $rows:literal and $rows_of_two:literal, widens $widens:literal, decodes $decodes:literal, features $features:literal,
      $(fn $f:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)? = $body:expr;)*) => {
         /// Vectors of this instruction set.
         pub(super) struct $name;
@@ -428,6 +449,13 @@ macro_rules! simd {
                 const FMA: bool = true;
                 const WIDENS: bool = $widens;
                 const DECODES: bool = $decodes;
+
+                #[inline(never)]
+                #[target_feature(enable = $features)]
+                unsafe fn apart(piece: impl Piece<Self>) {
+                    // SAFETY: the caller's promise.
+                    unsafe { piece.run() }
+                }
 
                 $(
                     #[inline(always)]
@@ -452,6 +480,7 @@ macro_rules! simd {
 // 32 registers of 16: 14 rows by 2 are 28 sums, 2 operands, and broadcasts come from memory.
 #[cfg(target_arch = "x86_64")]
 simd!(Avx512, x86_64, __m512, table __m512, lanes 16, across 2, rows 14 and 6, widens true, decodes true,
+    features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c",
     fn splat(x: f32) -> Vector = _mm512_set1_ps(x);
     fn load(from: *const f32) -> Vector = _mm512_loadu_ps(from);
     fn store(to: *mut f32, x: Vector) = _mm512_storeu_ps(to, x);
@@ -522,6 +551,7 @@ simd!(Avx512, x86_64, __m512, table __m512, lanes 16, across 2, rows 14 and 6, w
 // The same registers as pairs of bf16 numbers: a product multiplies both of a lane.
 #[cfg(target_arch = "x86_64")]
 simd!(Avx512Pairs, x86_64, __m512, table __m512, lanes 16, across 2, rows 14 and 6, widens true, decodes true,
+    features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,avx512bf16",
     fn splat(x: f32) -> Vector = _mm512_set1_ps(x);
     fn load(from: *const f32) -> Vector = _mm512_loadu_ps(from);
     fn store(to: *mut f32, x: Vector) = _mm512_storeu_ps(to, x);
@@ -539,6 +569,7 @@ simd!(Avx512Pairs, x86_64, __m512, table __m512, lanes 16, across 2, rows 14 and
 // 16 registers of 8: 6 rows by 2 are 12 sums, 2 operands, 1 broadcast.
 #[cfg(target_arch = "x86_64")]
 simd!(Avx2, x86_64, __m256, table [__m256; 2], lanes 8, across 2, rows 6 and 0, widens true, decodes false,
+    features "avx2,fma,f16c",
     fn splat(x: f32) -> Vector = _mm256_set1_ps(x);
     fn load(from: *const f32) -> Vector = _mm256_loadu_ps(from);
     fn store(to: *mut f32, x: Vector) = _mm256_storeu_ps(to, x);
@@ -585,6 +616,7 @@ simd!(Avx2, x86_64, __m256, table [__m256; 2], lanes 8, across 2, rows 6 and 0, 
 // 32 registers of 4: 6 rows by 4 are 24 sums, 4 operands, 1 broadcast.
 #[cfg(target_arch = "aarch64")]
 simd!(Neon, aarch64, float32x4_t, table [f32; 16], lanes 4, across 4, rows 6 and 0, widens false, decodes false,
+    features "neon",
     fn splat(x: f32) -> Vector = vdupq_n_f32(x);
     fn load(from: *const f32) -> Vector = vld1q_f32(from);
     fn store(to: *mut f32, x: Vector) = vst1q_f32(to, x);

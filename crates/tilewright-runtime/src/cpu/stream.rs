@@ -4,7 +4,7 @@
 use super::paired_rows::{OfPairs, PairSimd, PairedRow};
 use super::row::Row;
 use super::rows::{Block, Reader, Visitor, Wanted};
-use super::simd::Simd;
+use super::simd::{Piece, Simd};
 use std::marker::PhantomData;
 use tilewright_compile::cpu::{Arithmetic, DotRows};
 
@@ -91,14 +91,7 @@ impl Product {
     #[inline(always)]
     pub unsafe fn multiply<V: Simd, B: Block<V>>(&self, first: usize, count: usize, rows: &B) {
         // SAFETY: the caller's promise.
-        unsafe {
-            match (self.transposed, self.m) {
-                (true, 1) => self.across::<V, B, 1>(rows, first, count),
-                (true, _) => self.across::<V, B, TOGETHER>(rows, first, count),
-                (false, 1) => self.along::<V, B, 1>(rows, first, count),
-                (false, _) => self.along::<V, B, TOGETHER>(rows, first, count),
-            }
-        }
+        unsafe { V::apart(WithRows { product: self, first, count, rows }) }
     }
 
     /// Adds to `c[m][first + i]` the product of row m of `a` with row i of `b`.
@@ -222,6 +215,30 @@ impl Product {
             }
         }
         A
+    }
+}
+
+/// A product with some rows, the first of which is number `first` of all.
+struct WithRows<'p, B> {
+    product: &'p Product,
+    first: usize,
+    count: usize,
+    rows: &'p B,
+}
+
+impl<V: Simd, B: Block<V>> Piece<V> for WithRows<'_, B> {
+    #[inline(always)]
+    unsafe fn run(self) {
+        let WithRows { product, first, count, rows } = self;
+        // SAFETY: the promise of `Product::multiply`.
+        unsafe {
+            match (product.transposed, product.m) {
+                (true, 1) => product.across::<V, B, 1>(rows, first, count),
+                (true, _) => product.across::<V, B, TOGETHER>(rows, first, count),
+                (false, 1) => product.along::<V, B, 1>(rows, first, count),
+                (false, _) => product.along::<V, B, TOGETHER>(rows, first, count),
+            }
+        }
     }
 }
 

@@ -1,12 +1,19 @@
 //! AVX-512 with its products of bytes.
 
-use super::Avx512;
 use super::x86::transposed_avx512;
+use super::{Avx512, Piece};
 use crate::cpu::digits::ByteSimd;
 use std::arch::x86_64::*;
 
 impl ByteSimd for Avx512 {
     type Bytes = __m512i;
+
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+    unsafe fn apart_with_bytes(piece: impl Piece<Self>) {
+        // SAFETY: the caller's promise.
+        unsafe { piece.run() }
+    }
 
     #[inline(always)]
     unsafe fn zeros() -> __m512i {
