@@ -6,7 +6,6 @@
 #[cfg(target_arch = "x86_64")]
 use super::amx;
 use super::gemm;
-use super::masked;
 use super::memory::{self, Place, Places};
 use super::pack;
 use super::pairs::Panels;
@@ -15,7 +14,7 @@ use super::simd::{self, Simd};
 use super::stream;
 use super::unpack;
 use super::vector;
-use tilewright_compile::cpu::{self as program, Dot, DotRows, Masked, Target, VectorLoop};
+use tilewright_compile::cpu::{Dot, DotRows, Target, VectorLoop};
 
 /// A set of vector instructions that the CPU device was compiled for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -232,7 +231,7 @@ macro_rules! kernels {
             $(#[target_feature(enable = $feature)])*
             unsafe fn run_vector(vector: &VectorLoop, arena: *mut u32, places: &Places<'_>) {
                 // SAFETY: the caller's promise.
-                unsafe { vector::run::<$simd>(vector, arena, places, &vector::Apart { masked, load_rows }) }
+                unsafe { vector::run::<$simd>(vector, arena, places) }
             }
 
             $(#[target_feature(enable = $feature)])*
@@ -257,20 +256,6 @@ macro_rules! kernels {
             unsafe fn load(place: &Place<'_>, dst: *mut u32) {
                 // SAFETY: the caller's promise.
                 unsafe { memory::load::<$simd>(place, dst) }
-            }
-
-            #[inline(never)]
-            $(#[target_feature(enable = $feature)])*
-            unsafe fn masked(of: &Masked, dst: program::Place, cols: usize, first: u32, rows: u32, arena: *mut u32) {
-                // SAFETY: the caller's promise.
-                unsafe { masked::run::<$simd>(of, dst, cols, first, rows, arena) }
-            }
-
-            #[inline(never)]
-            $(#[target_feature(enable = $feature)])*
-            unsafe fn load_rows(place: &Place<'_>, first: usize, rows: usize, dst: *mut u32) {
-                // SAFETY: the caller's promise.
-                unsafe { memory::load_rows::<$simd>(place, first, rows, dst) }
             }
 
             $(#[target_feature(enable = $feature)])*

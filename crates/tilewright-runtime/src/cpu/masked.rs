@@ -2,7 +2,7 @@
 //!
 //! Four rows at a time share the numbers of their columns. No intrinsic stands in a closure (see `simd`).
 
-use super::simd::Simd;
+use super::simd::{Piece, Simd};
 use tilewright_compile::cpu::{Any, Bias, Bounds, Extent, Masked, Operand, Place, Relation};
 
 /// Rows that are done together.
@@ -18,25 +18,34 @@ struct Block<'m> {
     cols: usize,
 }
 
-/// Rows `first` to `first + rows` of a domain of `cols` columns.
-///
-/// # Safety
-/// The instruction set of `S`, and an arena with all lanes that the op names.
-#[inline(always)]
-pub(super) unsafe fn run<S: Simd>(of: &Masked, dst: Place, cols: usize, first: u32, rows: u32, arena: *mut u32) {
-    let block = Block { of, arena, dst, first: first as usize, cols };
-    // SAFETY: the caller's promise, in all of these.
-    unsafe {
-        if let Some(any) = &of.any
-            && first == 0
-        {
-            std::ptr::write_bytes(block.lane(any.dst, 0), 0, cols);
-        }
-        match (of.bias.is_some(), of.cells.is_some()) {
-            (false, false) => block.run::<S, false, false>(rows as usize),
-            (false, true) => block.run::<S, false, true>(rows as usize),
-            (true, false) => block.run::<S, true, false>(rows as usize),
-            (true, true) => block.run::<S, true, true>(rows as usize),
+/// Rows `first` to `first + rows` of a domain of `cols` columns, in an arena with all lanes that the op names.
+pub(super) struct Pass<'m> {
+    pub of: &'m Masked,
+    pub dst: Place,
+    pub cols: usize,
+    pub first: u32,
+    pub rows: u32,
+    pub arena: *mut u32,
+}
+
+impl<S: Simd> Piece<S> for Pass<'_> {
+    #[inline(always)]
+    unsafe fn run(self) {
+        let Pass { of, dst, cols, first, rows, arena } = self;
+        let block = Block { of, arena, dst, first: first as usize, cols };
+        // SAFETY: the caller's promise, in all of these.
+        unsafe {
+            if let Some(any) = &of.any
+                && first == 0
+            {
+                std::ptr::write_bytes(block.lane(any.dst, 0), 0, cols);
+            }
+            match (of.bias.is_some(), of.cells.is_some()) {
+                (false, false) => block.run::<S, false, false>(rows as usize),
+                (false, true) => block.run::<S, false, true>(rows as usize),
+                (true, false) => block.run::<S, true, false>(rows as usize),
+                (true, true) => block.run::<S, true, true>(rows as usize),
+            }
         }
     }
 }
@@ -55,7 +64,7 @@ impl Block<'_> {
     /// A lane of a place: of a row of the block, where it has one a row; else the first lane there.
     ///
     /// # Safety
-    /// As [`run`].
+    /// As [`Pass`] is run.
     #[inline(always)]
     unsafe fn lane(&self, place: Place, step: usize) -> *mut u32 {
         // SAFETY: the lowering keeps all lanes inside the arena.
@@ -65,7 +74,7 @@ impl Block<'_> {
     /// The i32 number of a row.
     ///
     /// # Safety
-    /// As [`run`].
+    /// As [`Pass`] is run.
     #[inline(always)]
     unsafe fn number(&self, operand: &Operand, row: usize) -> i32 {
         let step = match operand.extent {
@@ -77,7 +86,7 @@ impl Block<'_> {
     }
 
     /// # Safety
-    /// As [`run`].
+    /// As [`Pass`] is run.
     #[inline(always)]
     unsafe fn one(&self, place: Place) -> f32 {
         // SAFETY: the caller's promise.
@@ -85,7 +94,7 @@ impl Block<'_> {
     }
 
     /// # Safety
-    /// As [`run`].
+    /// As [`Pass`] is run.
     #[inline(always)]
     unsafe fn row(&self, row: usize) -> Row {
         let Masked { bounds, any, .. } = self.of;
@@ -127,7 +136,7 @@ impl Block<'_> {
     /// Rows `first` to `first + N`.
     ///
     /// # Safety
-    /// As [`run`].
+    /// As [`Pass`] is run.
     #[inline(always)]
     unsafe fn some_rows<const N: usize>(&self, first: usize) -> [Row; N] {
         // SAFETY: the caller's promise.
@@ -145,7 +154,7 @@ impl Block<'_> {
     /// The least and the greatest number of all columns; any will do where nothing bounds them.
     ///
     /// # Safety
-    /// As [`run`].
+    /// As [`Pass`] is run.
     #[inline(always)]
     unsafe fn numbers(&self) -> (i32, i32) {
         let (mut least, mut greatest) = (i32::MAX, i32::MIN);
@@ -161,7 +170,7 @@ impl Block<'_> {
     /// Whether each column is known to be attended by some row, or nobody asks.
     ///
     /// # Safety
-    /// As [`run`].
+    /// As [`Pass`] is run.
     #[inline(always)]
     unsafe fn all_attended(&self) -> bool {
         self.of.any.as_ref().is_none_or(|any| {
@@ -175,7 +184,7 @@ impl Block<'_> {
     /// the edges is asked alone where there is one.
     ///
     /// # Safety
-    /// As [`run`].
+    /// As [`Pass`] is run.
     #[inline(always)]
     unsafe fn run<S: Simd, const BIAS: bool, const CELLS: bool>(&self, count: usize) {
         // SAFETY: the caller's promise.
@@ -204,7 +213,7 @@ impl Block<'_> {
     /// `N` rows. Without `EDGE` all of them attend every column as far as bounds go, and each column is known to be attended.
     ///
     /// # Safety
-    /// As [`run`].
+    /// As [`Pass`] is run.
     #[inline(always)]
     unsafe fn rows<S: Simd, const N: usize, const BIAS: bool, const CELLS: bool, const EDGE: bool>(
         &self,

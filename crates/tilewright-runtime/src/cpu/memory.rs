@@ -2,7 +2,7 @@
 //!
 //! Nothing outside a view's bounds is touched; bounds never exceed the tensor, so no origin or index can lead outside it.
 
-use super::simd::{self, Simd};
+use super::simd::{self, Piece, Simd};
 use super::{ahead, math};
 use half::f16;
 use tilewright_compile::cpu::Window;
@@ -540,51 +540,58 @@ pub(super) unsafe fn load<V: Simd>(place: &Place<'_>, dst: *mut u32) {
 }
 
 /// Rows from `first` on of a tile from memory whose columns are not taken at indices; zero outside the bounds. After the last
-/// row comes the first again.
+/// row comes the first again. There are rows, and a view with columns; `dst` has a lane for each element of `rows` of them.
 ///
 /// Rows of one plane are asked for ahead, and beside the last of them what lies to the right of the first: the tile of a
 /// loop's next turn.
-///
-/// # Safety
-/// There are rows, and a view with columns; `dst` has a lane for each element of `rows` of them. The instruction set of `V`.
-#[inline(always)]
-pub(super) unsafe fn load_rows<V: Simd>(place: &Place<'_>, first: usize, rows: usize, dst: *mut u32) {
-    let (columns, width, all) = (place.columns(), place.extents[2], place.rows());
-    let count = columns.last - columns.first;
-    let bytes = count * place.elem().bytes();
-    let ahead = ahead::rows_ahead(bytes).min(all);
-    let mut done = 0;
-    while done < rows {
-        // SAFETY: the caller's promise; only what is inside the bounds is read.
-        unsafe {
-            let row = (first + done) % all;
-            let strip = place.strip_from(row, ahead);
-            let end = row + strip.rows.min(rows - done);
-            let to = dst.add(done * width);
-            let inside = strip.start.filter(|_| count > 0);
-            if inside.is_none() || count < width {
-                std::ptr::write_bytes(to, 0, (end - row) * width);
-            }
-            if let Some(start) = inside {
-                let down = strip.step.wrapping_mul(ahead as isize);
-                let right = down.wrapping_sub(strip.step.wrapping_mul(all as isize)).wrapping_add(bytes as isize);
-                with_stored!(place.view.elem, S => for at in row..end {
-                    let from = start.wrapping_offset(strip.step.wrapping_mul((at - row) as isize) + columns.skip);
-                    if columns.stride == 1 {
-                        ahead::prefetch::<V>(from.wrapping_offset(if at + ahead < all { down } else { right }), bytes);
-                    }
-                    let (from, to) = (from.cast::<S>().cast_const(), to.add((at - row) * width + columns.first));
-                    match columns.stride {
-                        1 => copy_run::<S, V>(from, to, count),
-                        stride => {
-                            for i in 0..count {
-                                *to.add(i) = from.offset(i as isize * stride).read().lane();
+pub(super) struct LoadRows<'p, 'v> {
+    pub place: &'p Place<'v>,
+    pub first: usize,
+    pub rows: usize,
+    pub dst: *mut u32,
+}
+
+impl<V: Simd> Piece<V> for LoadRows<'_, '_> {
+    #[inline(always)]
+    unsafe fn run(self) {
+        let LoadRows { place, first, rows, dst } = self;
+        let (columns, width, all) = (place.columns(), place.extents[2], place.rows());
+        let count = columns.last - columns.first;
+        let bytes = count * place.elem().bytes();
+        let ahead = ahead::rows_ahead(bytes).min(all);
+        let mut done = 0;
+        while done < rows {
+            // SAFETY: the caller's promise; only what is inside the bounds is read.
+            unsafe {
+                let row = (first + done) % all;
+                let strip = place.strip_from(row, ahead);
+                let end = row + strip.rows.min(rows - done);
+                let to = dst.add(done * width);
+                let inside = strip.start.filter(|_| count > 0);
+                if inside.is_none() || count < width {
+                    std::ptr::write_bytes(to, 0, (end - row) * width);
+                }
+                if let Some(start) = inside {
+                    let down = strip.step.wrapping_mul(ahead as isize);
+                    let right = down.wrapping_sub(strip.step.wrapping_mul(all as isize)).wrapping_add(bytes as isize);
+                    with_stored!(place.view.elem, S => for at in row..end {
+                        let from = start.wrapping_offset(strip.step.wrapping_mul((at - row) as isize) + columns.skip);
+                        if columns.stride == 1 {
+                            ahead::prefetch::<V>(from.wrapping_offset(if at + ahead < all { down } else { right }), bytes);
+                        }
+                        let (from, to) = (from.cast::<S>().cast_const(), to.add((at - row) * width + columns.first));
+                        match columns.stride {
+                            1 => copy_run::<S, V>(from, to, count),
+                            stride => {
+                                for i in 0..count {
+                                    *to.add(i) = from.offset(i as isize * stride).read().lane();
+                                }
                             }
                         }
-                    }
-                })
+                    })
+                }
+                done += end - row;
             }
-            done += end - row;
         }
     }
 }

@@ -3,32 +3,23 @@
 //! Dispatch is once a block, not once an element. The inner loops work on chunks of sixteen lanes in plain Rust, which the
 //! compiler turns into the vectors of the instruction set that the whole function is compiled for.
 
-use super::math;
 use super::memory::{self, Places};
 use super::simd::Simd;
 use super::weights::Weights;
-use tilewright_compile::cpu::{Extent, Lane, Masked, MicroKind, MicroOp, Operand, Place, VectorLoop};
+use super::{masked, math};
+use tilewright_compile::cpu::{Extent, Lane, MicroKind, MicroOp, Operand, Place, VectorLoop};
 use tilewright_ir::Elem;
 use tilewright_ir::op::{Elementwise, Reduce};
 
 /// Lanes of one chunk.
 const CHUNK: usize = 16;
 
-/// Micro-ops of an instruction set that are functions of their own: one that held all of them would take minutes to compile.
-pub(super) struct Apart {
-    /// [`masked::run`](super::masked::run).
-    pub masked: unsafe fn(&Masked, Place, usize, u32, u32, *mut u32),
-    /// [`memory::load_rows`].
-    pub load_rows: unsafe fn(&memory::Place<'_>, usize, usize, *mut u32),
-}
-
 /// Runs a loop in the arena.
 ///
 /// # Safety
-/// The instruction set that this is compiled for, and `apart` too, and an arena and places with all lanes and views that the loop
-/// names.
+/// The instruction set of `S`, and an arena and places with all lanes and views that the loop names.
 #[inline(always)]
-pub(super) unsafe fn run<S: Simd>(vector: &VectorLoop, arena: *mut u32, places: &Places<'_>, apart: &Apart) {
+pub(super) unsafe fn run<S: Simd>(vector: &VectorLoop, arena: *mut u32, places: &Places<'_>) {
     let mut first = 0;
     while first < vector.rows {
         let rows = vector.block_rows.min(vector.rows - first);
@@ -37,13 +28,18 @@ pub(super) unsafe fn run<S: Simd>(vector: &VectorLoop, arena: *mut u32, places: 
             let shared = matches!(op.extent, Extent::Col | Extent::One) && !folds;
             if let MicroKind::Masked(of) = &op.kind {
                 // SAFETY: the caller's promise.
-                unsafe { (apart.masked)(of, op.dst, vector.cols as usize, first, rows, arena) };
+                unsafe { S::apart(masked::Pass { of, dst: op.dst, cols: vector.cols as usize, first, rows, arena }) };
             } else if let MicroKind::Load(window) = &op.kind {
                 let dst = op.dst.offset as usize + first as usize * op.dst.row_stride as usize;
                 // SAFETY: the caller's promise.
                 unsafe {
-                    let place = places.of(window, None);
-                    (apart.load_rows)(&place, first as usize, rows as usize, arena.add(dst));
+                    let place = &places.of(window, None);
+                    S::apart(memory::LoadRows {
+                        place,
+                        first: first as usize,
+                        rows: rows as usize,
+                        dst: arena.add(dst),
+                    });
                 }
             } else if first == 0 || !shared {
                 // SAFETY: the caller's promise.
