@@ -3,6 +3,7 @@
 //! Panels are those of [`pairs`](super::pairs): 16 rows of a panel's 32 columns of pairs are two tiles as they lie, and so are 16
 //! rows of 16 pairs of the left operand. Like the vector instruction, tiles take subnormal numbers for zero.
 
+use super::ahead::Coming;
 use super::simd::{Avx512, Simd};
 use std::arch::asm;
 use std::sync::LazyLock;
@@ -150,11 +151,11 @@ mod tile {
     }
 }
 
-/// Runs one product of pairs in the arena.
+/// Runs one product of pairs in the arena. What is coming is not asked for: products of tiles end long before memory answers.
 ///
 /// # Safety
 /// [`detected`], and lanes for `a`, the panels of `b` and `c` in the arena, `c` apart from both.
-pub(super) unsafe fn dot(dot: &Dot, arena: *mut u32) {
+pub(super) unsafe fn dot(dot: &Dot, arena: *mut u32, _: &mut Coming) {
     let Dot { a, b, c, m, n, k, accumulate, .. } = *dot;
     let (m, n, k) = (m as usize, n as usize, k as usize);
     // SAFETY: the lowering keeps these lanes inside the arena; blocks cover rows, columns and pairs once.
@@ -343,7 +344,7 @@ mod tests {
                         let [m, n, k] = [m, n, k].map(|x| x as u32);
                         let product = Dot { a: 0, b: b as u32, c: c as u32, m, n, k, accumulate, pairs: true };
                         // SAFETY: the processor has tiles, and there is room.
-                        unsafe { dot(&product, arena.as_mut_ptr()) };
+                        unsafe { dot(&product, arena.as_mut_ptr(), &mut { Coming::NOTHING }) };
                         for (at, got) in arena[c..].iter().map(|&bits| f64::from(f32::from_bits(bits))).enumerate() {
                             let (row, column) = (at / n as usize, at % n as usize);
                             let terms =

@@ -1,5 +1,6 @@
 //! Walks the steps of a program for one point of the grid.
 
+use super::ahead::Coming;
 use super::isa::Kernels;
 use super::memory::{Place, Places, View};
 use super::pairs::Panels;
@@ -62,8 +63,8 @@ impl Launch<'_> {
 
     /// Runs the program at one point of the grid.
     pub fn run(&self, workspace: &mut Workspace, point: Grid) {
-        let mut thread =
-            Thread { launch: self, lanes: workspace.lines.as_mut_ptr().cast(), views: &mut workspace.views, point };
+        let (lanes, views) = (workspace.lines.as_mut_ptr().cast(), &mut workspace.views[..]);
+        let mut thread = Thread { launch: self, lanes, views, point, coming: Coming::NOTHING };
         thread.steps(&self.program.steps);
     }
 }
@@ -73,6 +74,8 @@ struct Thread<'l> {
     lanes: *mut u32,
     views: &'l mut [View],
     point: Grid,
+    /// What follows in memory after what was packed last.
+    coming: Coming,
 }
 
 impl Thread<'_> {
@@ -125,7 +128,7 @@ impl Thread<'_> {
             }
             // SAFETY: these kernels are for this processor; the lowering placed all lanes inside the arena.
             Step::Vector(vector) => unsafe { (kernels.vector)(vector, self.lanes, &self.places()) },
-            Step::Pack(pack) => self.pack(pack),
+            Step::Pack(pack) => self.coming = self.pack(pack),
             Step::Pair { src, dst, rows, columns } => {
                 if let Some(pairs) = kernels.pairs {
                     // SAFETY: as above; pairs are asked for where the processor has them.
@@ -135,7 +138,7 @@ impl Thread<'_> {
             Step::Dot(dot) => {
                 let run = kernels.pairs.filter(|_| dot.pairs).map_or(kernels.dot, |pairs| pairs.dot);
                 // SAFETY: as above.
-                unsafe { run(dot, self.lanes) }
+                unsafe { run(dot, self.lanes, &mut self.coming) }
             }
             Step::DotRows(dot) => {
                 let run = match dot.by {
@@ -233,7 +236,8 @@ impl Thread<'_> {
         }
     }
 
-    fn pack(&self, pack: &Pack) {
+    /// What follows in memory is likely the next to be packed.
+    fn pack(&self, pack: &Pack) -> Coming {
         let Pack { source, transposed, pairs, k, n, keep, dst } = pack;
         let (rows, cols) = if *transposed { (*n, *k) } else { (*k, *n) };
         let kernels = self.launch.kernels;
@@ -255,12 +259,17 @@ impl Thread<'_> {
             }
         };
         match (self.stored(source), source) {
-            (Some(place), _) => run(&place.keeping(keep)),
+            (Some(place), _) => {
+                let coming = Coming::after(&place);
+                run(&place.keeping(keep));
+                coming
+            }
             (None, PackSource::Lanes(lanes)) => {
                 let view = View::of_lanes(self.lane(*lanes), rows, cols);
                 run(&Place::new(&view, &[0, 0], &[rows, cols], None).keeping(keep));
+                Coming::NOTHING
             }
-            (None, PackSource::Window(_) | PackSource::Gather { .. }) => {} // these have a place
+            (None, PackSource::Window(_) | PackSource::Gather { .. }) => Coming::NOTHING, // these have a place
         }
     }
 

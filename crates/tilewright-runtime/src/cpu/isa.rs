@@ -3,6 +3,7 @@
 //! The numeric code is written once, as generic inlined functions; [`kernels!`](self) compiles them again for each
 //! instruction set under `#[target_feature]`, and the device picks one table of functions when it starts.
 
+use super::ahead::Coming;
 #[cfg(target_arch = "x86_64")]
 use super::amx;
 use super::gemm;
@@ -102,7 +103,7 @@ pub(super) struct Kernels {
     /// What the lowering has to know.
     pub target: Target,
     pub vector: unsafe fn(&VectorLoop, *mut u32, &Places<'_>),
-    pub dot: unsafe fn(&Dot, *mut u32),
+    pub dot: unsafe fn(&Dot, *mut u32, &mut Coming),
     pub dot_rows: unsafe fn(&DotRows, &Reader<'_>, *mut u32),
     /// All rows of a reader, so many of this width.
     pub decode: unsafe fn(&Reader<'_>, u32, u32, *mut f32),
@@ -124,7 +125,7 @@ pub(super) struct Kernels {
 /// # Safety
 /// Each function needs the instruction set and its extension for bf16, and pointers as its generic original says.
 pub(super) struct Pairs {
-    pub dot: unsafe fn(&Dot, *mut u32),
+    pub dot: unsafe fn(&Dot, *mut u32, &mut Coming),
     pub dot_rows: unsafe fn(&DotRows, &Reader<'_>, *mut u32),
     pub pair: unsafe fn(*const u32, *mut u32, u32, u32),
     pub pack_rows: unsafe fn(&Place<'_>, Panels),
@@ -144,9 +145,9 @@ mod avx512_pairs {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
-    unsafe fn dot(dot: &Dot, arena: *mut u32) {
+    unsafe fn dot(dot: &Dot, arena: *mut u32, coming: &mut Coming) {
         // SAFETY: the caller's promise.
-        unsafe { gemm::run::<simd::Avx512Pairs>(dot, arena) }
+        unsafe { gemm::run::<simd::Avx512Pairs>(dot, arena, coming) }
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
@@ -235,9 +236,9 @@ macro_rules! kernels {
             }
 
             $(#[target_feature(enable = $feature)])*
-            unsafe fn run_dot(dot: &Dot, arena: *mut u32) {
+            unsafe fn run_dot(dot: &Dot, arena: *mut u32, coming: &mut Coming) {
                 // SAFETY: the caller's promise.
-                unsafe { gemm::run::<$simd>(dot, arena) }
+                unsafe { gemm::run::<$simd>(dot, arena, coming) }
             }
 
             $(#[target_feature(enable = $feature)])*

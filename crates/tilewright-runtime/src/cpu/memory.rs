@@ -255,6 +255,21 @@ impl<'v> Place<'v> {
         even.then(|| self.view.stride[axis].wrapping_mul(self.view.elem.bytes() as isize))
     }
 
+    /// As many rows as these right after the last of them, as far as there are so many inside the bounds, if all lie at equal
+    /// distances.
+    pub fn following(&self) -> Option<Strip> {
+        let (step, axis, rows) = (self.step()?, 1 - self.missing, self.rows());
+        // SAFETY: no axis is taken at indices.
+        let [first] = unsafe { self.some_rows::<1>(0) };
+        let left = i64::from(self.view.last[axis]) - i64::from(self.origins[1]) - rows as i64;
+        (!first.is_null()).then(|| Strip {
+            start: Some(first.wrapping_offset(step.wrapping_mul(rows as isize))),
+            step,
+            ahead: 0,
+            rows: left.clamp(0, rows as i64) as usize,
+        })
+    }
+
     /// The rows from `first` on that lie at equal distances, or the ones that are outside the bounds, in one plane. A row is asked
     /// for so many rows before it is read.
     ///

@@ -274,6 +274,12 @@ pub(super) trait Simd {
         let _ = at;
     }
 
+    /// The same of a line that will be read later: the second-level cache is near enough.
+    #[inline(always)]
+    fn prefetch_far(at: *const u8) {
+        let _ = at;
+    }
+
     /// A vector of what each lane is given.
     #[inline(always)]
     unsafe fn made(f: impl Fn(usize) -> f32) -> Self::Vector {
@@ -471,6 +477,13 @@ macro_rules! simd {
                 fn prefetch(at: *const u8) {
                     // SAFETY: a hint: nothing is read, and a bad address is ignored.
                     unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+                }
+
+                #[cfg(target_arch = "x86_64")]
+                #[inline(always)]
+                fn prefetch_far(at: *const u8) {
+                    // SAFETY: as above.
+                    unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
                 }
             }
         };
