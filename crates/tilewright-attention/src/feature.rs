@@ -57,6 +57,12 @@ pub trait MaskHook {
         let _ = at;
         all
     }
+    /// The same where numbers in memory say it, such as a class map's: part of `all`. It decides on the tiles that are walked, but not
+    /// on how keys are shared out, so that results keep their bits.
+    fn walked(&self, at: &Queries, all: Keys) -> Keys {
+        let _ = at;
+        all
+    }
     /// Keys of `all` that every query of the tile attends. A tile of keys inside them skips the mask.
     fn must(&self, at: &Queries, all: Keys) -> Keys {
         let _ = at;

@@ -177,6 +177,12 @@ impl Features {
         self.masks().fold(existing, |all, mask| all & mask.attended(at))
     }
 
+    /// The keys of `all` that are walked for these queries.
+    #[track_caller]
+    pub fn walked(&self, at: &Queries, all: Keys) -> Keys {
+        self.masks().fold(all, |keys, mask| keys.intersect(mask.walked(at, all)))
+    }
+
     /// What the masks know of these queries over the keys of `all`.
     #[track_caller]
     pub fn known(&self, at: &Queries, all: Keys) -> Known<'_> {

@@ -117,8 +117,9 @@ impl<E: Float> Walk<'_, E> {
     pub fn run<C: Float>(&self, share: Keys, state: RowState) -> RowState {
         let mut state = state;
         let known = self.features.known(self.at, share);
+        let walked = self.features.walked(self.at, known.may);
         for stretch in self.cache.stretches::<C>(self.at) {
-            let own = stretch.keys.intersect(known.may);
+            let own = stretch.keys.intersect(walked);
             if E::ELEM == Elem::F32 {
                 // Many equal terms round one way: f32 results keep their bound because no sum gets long.
                 let run = (LONGEST_SUM / self.keys).max(1) * self.keys;

@@ -50,3 +50,19 @@ fn prefill_on_an_apple_gpu() {
     let values = [("E", "f16"), ("C", "f16"), ("head_dim", "64")];
     insta::assert_snapshot!("forward_f16_d64_metal", text(METAL, "attention_forward", &values));
 }
+
+#[test]
+fn cells_of_a_mask_are_read_two_at_a_time() {
+    let values = [("E", "bf16"), ("C", "bf16"), ("features", "mask(bool,q)")];
+    let text = text(SM_90, "attention_forward", &values);
+    assert!(text.contains("*(const unsigned short*)(mask + offset)"), "{text}");
+}
+
+#[test]
+fn a_soft_cap_has_a_way_for_small_scores() {
+    for (target, types) in [(SM_90, "bf16"), (METAL, "f16")] {
+        let values = [("E", types), ("C", types), ("head_dim", "64"), ("features", "softcap")];
+        let text = text(target, "attention_forward", &values);
+        assert!(text.contains("= tanh_coarse(") && text.contains("= tanh_near("), "{text}");
+    }
+}

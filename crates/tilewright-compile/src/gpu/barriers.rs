@@ -106,6 +106,7 @@ fn inner(step: &Step) -> Vec<&Vec<Step>> {
         | Step::Assign { .. }
         | Step::Reorder { .. }
         | Step::Scale { .. }
+        | Step::Tanh { .. }
         | Step::Load(_)
         | Step::Store(_)
         | Step::Fold(_)
@@ -282,6 +283,7 @@ impl Walk<'_> {
             | Step::Assign { .. }
             | Step::Reorder { .. }
             | Step::Scale { .. }
+            | Step::Tanh { .. }
             | Step::Load(_)
             | Step::Store(_)
             | Step::Fold(_)
@@ -375,6 +377,7 @@ fn accesses(program: &Program, step: &Step) -> Vec<(BufferId, At, Kind)> {
         | Step::Assign { .. }
         | Step::Reorder { .. }
         | Step::Scale { .. }
+        | Step::Tanh { .. }
         | Step::Load(_)
         | Step::Store(_)
         | Step::Commit

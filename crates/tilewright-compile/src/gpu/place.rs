@@ -121,6 +121,12 @@ impl<'k> Places<'k> {
         }
     }
 
+    /// The loop with this body.
+    pub fn loop_of(&self, body: RegionId) -> Option<&'k Inst> {
+        let mut insts = self.kernel.regions.iter().flat_map(|region| &region.insts);
+        insts.find(|inst| matches!(inst.op, Op::Control(Control::For { body: own }) if own == body))
+    }
+
     pub fn uses(&self, value: ValueId) -> u32 {
         self.uses[value.index()]
     }

@@ -202,6 +202,14 @@ pub enum Step {
         /// The factors: the layout of `to` without columns.
         by: FragmentId,
     },
+    /// [`Elementwise::TanhCoarse`]. Where all that a warp has is near 0, as scores under a soft cap mostly are, it takes neither
+    /// exponentials nor reciprocals.
+    Tanh {
+        /// To.
+        to: FragmentId,
+        /// From, of the same layout.
+        from: FragmentId,
+    },
     /// Elements of a tensor into registers; zero outside its bounds.
     Load(Transfer),
     /// Registers into a tensor, inside its bounds.

@@ -116,6 +116,7 @@ fn lifetimes(program: &Program, steps: &[Step], narrow: bool, clock: &mut u32, o
             | Step::Assign { .. }
             | Step::Reorder { .. }
             | Step::Scale { .. }
+            | Step::Tanh { .. }
             | Step::Load(_)
             | Step::Store(_)
             | Step::Commit

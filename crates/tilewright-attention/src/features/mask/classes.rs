@@ -11,7 +11,7 @@ use crate::{arguments, grids, tuning};
 use std::sync::Arc;
 use tilewright_ir::{Diagnostics, Elem, Kernel, Schedule};
 use tilewright_lang::prelude::*;
-use tilewright_runtime::{Device, Tensor};
+use tilewright_runtime::{Device, Tensor, TensorError};
 
 /// For each plane of a mask and each of its tiles: 0 where nothing is attended, 2 where everything is with bias 0, else 1.
 ///
@@ -20,6 +20,8 @@ use tilewright_runtime::{Device, Tensor};
 pub struct ClassMap {
     /// u8 `[batch or 1, heads or 1, query tiles, key tiles]`.
     classes: Arc<Tensor>,
+    /// i32 `[batch or 1, heads or 1, query tiles, 2]`: from which key tile on, and up to which, something is attended.
+    spans: Arc<Tensor>,
     schedule: Schedule,
 }
 
@@ -31,8 +33,9 @@ pub struct ClassifiedMask {
     map: ClassMap,
 }
 
-/// The name of the classes among the kernel's parameters.
-const INPUT: &str = "mask_classes";
+/// The names of the classes and of their spans among the kernel's parameters.
+const CLASSES: &str = "mask_classes";
+const SPANS: &str = "mask_spans";
 
 impl Mask {
     /// The mask with the classes of its tiles of `schedule`.
@@ -70,13 +73,27 @@ impl Mask {
             let mut args = arguments::in_order(pipeline.kernel(), own.bind(), Vec::new(), Vec::new())?;
             device.launch(&pipeline, grid, &mut args)?;
         }
-        Ok(ClassifiedMask { mask: self.clone(), map: ClassMap { classes: Arc::new(classes), schedule } })
+        let spans = Arc::new(spans(&classes)?);
+        Ok(ClassifiedMask { mask: self.clone(), map: ClassMap { classes: Arc::new(classes), spans, schedule } })
     }
 
     /// Whether heads differ, so that a tile of several heads has no one class.
     pub(crate) fn is_of_each_head(&self) -> bool {
         self.each.head
     }
+}
+
+/// The spans of these classes: an empty one, from 0 to 0, where nothing is attended.
+fn spans(classes: &Tensor) -> Result<Tensor, TensorError> {
+    let [batch, heads, rows, keys] = classes.shape() else { return Tensor::zeros(Elem::I32, &[0, 0, 0, 2]) };
+    let of_row = |classes: &[u8]| {
+        let first = classes.iter().position(|&class| class != 0).unwrap_or(0);
+        let end = classes.iter().rposition(|&class| class != 0).map_or(0, |last| last + 1);
+        [first as i32, end as i32]
+    };
+    let all = classes.as_bytes();
+    let spans: Vec<i32> = (0..batch * heads * rows).flat_map(|row| of_row(&all[row * keys..][..*keys])).collect();
+    Tensor::from_slice(&spans, &[*batch, *heads, *rows, 2])
 }
 
 impl ClassMap {
@@ -99,6 +116,21 @@ impl ClassMap {
 }
 
 impl ClassifiedMask {
+    /// Whether the classes are those of tiles of such queries.
+    fn has_classes_of(&self, at: &Queries) -> bool {
+        let Schedule { heads, queries, .. } = self.map.schedule;
+        (at.heads, at.queries) == (heads as usize, queries as usize)
+    }
+
+    /// What a tensor of the map holds for the tile of these queries.
+    #[track_caller]
+    fn of_row<E: Element>(&self, of_map: View<E, 4>, at: &Queries) -> View<E, 1> {
+        let each = self.mask.each;
+        let head = if each.head { at.first_head } else { scalar(0) };
+        let row = if each.query { at.first_row / at.queries } else { scalar(0) };
+        of_map.at(self.mask.batch(at)).at(head).at(row)
+    }
+
     /// The mask.
     pub fn mask(&self) -> &Mask {
         &self.mask
@@ -129,8 +161,9 @@ impl Feature for ClassifiedMask {
     }
 
     fn inputs(&self) -> Vec<Input<'_>> {
-        let classes = Input { name: INPUT, value: InputValue::Tensor(self.map.classes.view()) };
-        self.mask.inputs().into_iter().chain([classes]).collect()
+        let classes = Input { name: CLASSES, value: InputValue::Tensor(self.map.classes.view()) };
+        let spans = Input { name: SPANS, value: InputValue::Tensor(self.map.spans.view()) };
+        self.mask.inputs().into_iter().chain([classes, spans]).collect()
     }
 
     fn mask(&self) -> Option<&dyn MaskHook> {
@@ -152,6 +185,15 @@ impl MaskHook for ClassifiedMask {
         self.mask.may(at, all)
     }
 
+    fn walked(&self, at: &Queries, all: Keys) -> Keys {
+        if !self.has_classes_of(at) {
+            return all;
+        }
+        let span = self.of_row(launch_view::<i32, 4>(SPANS), at);
+        let keys = self.map.schedule.keys as usize;
+        all.intersect(Keys { first: span.get(0) * keys, end: span.get(1) * keys })
+    }
+
     fn bias(&self, at: &Pairs) -> Option<Tile<f32>> {
         self.mask.bias(at)
     }
@@ -161,19 +203,31 @@ impl MaskHook for ClassifiedMask {
     }
 
     fn class(&self, at: &Pairs) -> Option<Class> {
-        let Schedule { heads, queries, keys } = self.map.schedule;
-        if (at.heads, at.queries, at.keys) != (heads as usize, queries as usize, keys as usize) {
+        if !self.has_classes_of(at) || at.keys != self.map.schedule.keys as usize {
             return None; // tiles of another shape have no classes
         }
-        let each = self.mask.each;
-        let head = if each.head { at.first_head } else { scalar(0) };
-        let row = if each.query { at.first_row / at.queries } else { scalar(0) };
-        let of_row = launch_view::<u8, 4>(INPUT).at(self.mask.batch(at)).at(head).at(row);
+        let of_row = self.of_row(launch_view::<u8, 4>(CLASSES), at);
         let class = of_row.get(at.first_key / at.keys).cast::<i32>();
         Some(Class { none: Some(class == 0), all: class == 2 })
     }
 
     fn differs_by_head(&self) -> bool {
         self.mask.differs_by_head()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_goes_from_the_first_tile_that_counts_to_the_last() {
+        let classes = [[0, 1, 0, 2], [0, 0, 0, 0], [2, 0, 0, 0], [1, 1, 1, 1]];
+        let classes = Tensor::from_slice(classes.as_flattened(), &[2, 1, 2, 4]).unwrap();
+        let spans = spans(&classes).unwrap();
+        assert_eq!(spans.shape(), [2, 1, 2, 2]);
+        assert_eq!(spans.to_f64(), [1.0, 4.0, 0.0, 0.0, 0.0, 1.0, 0.0, 4.0]);
+        let none = Tensor::zeros(Elem::U8, &[1, 1, 2, 0]).unwrap();
+        assert_eq!(super::spans(&none).unwrap().shape(), [1, 1, 2, 2]);
     }
 }

@@ -40,6 +40,9 @@ impl View {
     }
 }
 
+/// The largest power of two that [`multiple_of`](Lowering::multiple_of) looks for.
+pub(super) const MOST_MULTIPLE: u32 = 16;
+
 /// An i32 op, worked out where its operands are known. Divisions are of numbers that are not negative.
 pub(super) fn int(op: Elementwise, a: Expr, b: Expr) -> Expr {
     use Elementwise::{Add, Div, Mul, Rem};
@@ -170,6 +173,26 @@ impl<'k> Lowering<'_, 'k> {
             | Op::Reduce(_)
             | Op::Matmul(_) => return Err(self.unsupported(inst, "a number")),
         })
+    }
+
+    /// A power of two of which an i32 is a multiple in every launch; it stays one where sums and products wrap.
+    pub(super) fn multiple_of(&self, value: ValueId) -> u32 {
+        let both = |a: ValueId, b: ValueId| self.multiple_of(a).min(self.multiple_of(b));
+        if let Some(Def::Arg(region, 0)) = self.places.def(value) {
+            let range = self.places.loop_of(region); // whose first argument is its counter
+            return range.map_or(1, |range| both(range.operands[0], range.operands[2]));
+        }
+        let Some(Inst { op: Op::Elementwise(op), operands, .. }) = self.places.inst(value) else { return 1 };
+        match (op, &operands[..]) {
+            (Elementwise::Constant { value, .. }, _) => match value.0 as i64 {
+                0 => MOST_MULTIPLE,
+                known => MOST_MULTIPLE.min(1 << known.trailing_zeros().min(31)),
+            },
+            (Elementwise::Mul, &[a, b]) => MOST_MULTIPLE.min(self.multiple_of(a) * self.multiple_of(b)),
+            (Elementwise::Add | Elementwise::Sub | Elementwise::Min | Elementwise::Max, &[a, b]) => both(a, b),
+            (Elementwise::Select, &[_, a, b]) => both(a, b),
+            _ => 1,
+        }
     }
 
     /// What a view looks at.

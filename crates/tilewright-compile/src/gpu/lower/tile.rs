@@ -1,6 +1,6 @@
 //! Tiles in registers: elementwise groups, movement, reductions, conversions between layouts, loads and stores.
 
-use super::scalar::{here, int, reindex};
+use super::scalar::{MOST_MULTIPLE, here, int, reindex};
 use super::{Lowered, Lowering};
 use crate::gpu::layout::{Axis, Layout, Of};
 use crate::gpu::place::{Home, slice};
@@ -29,6 +29,7 @@ impl<'k> Lowering<'_, 'k> {
         match &inst.op {
             Op::Elementwise(Elementwise::Add) if self.takes_product(inst) => self.add_product(inst, result),
             Op::Elementwise(Elementwise::Mul) if self.places.rescaled(result).is_some() => Ok(()),
+            Op::Elementwise(Elementwise::TanhCoarse) => self.tanh(inst, result, layout),
             Op::Elementwise(op) => self.elementwise(inst, op, result, layout),
             Op::Reduce(op) => self.reduce(inst, op, result),
             Op::Memory(Memory::Load { .. } | Memory::Gather { .. }) => {
@@ -65,6 +66,14 @@ impl<'k> Lowering<'_, 'k> {
         let operands = inst.operands.iter().map(|&o| self.operand(o, result, layout)).collect::<Lowered<Vec<_>>>()?;
         let of = inst.operands.first().map_or(Elem::F32, |&o| self.places.elem(o));
         self.push(result, layout, MapOp { op: op.clone(), elem: self.places.elem(result), of, operands });
+        Ok(())
+    }
+
+    fn tanh(&mut self, inst: &'k Inst, result: ValueId, layout: &Layout) -> Lowered<()> {
+        let from = self.fragment_in(inst.operands[0], layout)?;
+        let to = self.fragment(self.places.elem(result), self.places.matrix(result), layout.clone());
+        self.steps.push(Step::Tanh { to, from });
+        self.fragments.insert(result, to);
         Ok(())
     }
 
@@ -217,31 +226,55 @@ impl<'k> Lowering<'_, 'k> {
         };
         let address = self.address(inst, &coordinates)?;
         let fragment = self.fragment(self.places.elem(value), self.places.matrix(value), layout.clone());
-        let vector = self.vector(&address, fragment);
+        let vector = self.vector(inst, &address, fragment);
         self.steps.push(Step::Load(Transfer { fragment, address, vector }));
         self.fragments.insert(value, fragment);
         Ok(())
     }
 
     /// How many neighbouring registers are neighbours in memory, for one access of at most 16 bytes.
-    fn vector(&self, address: &Address, fragment: FragmentId) -> u32 {
+    fn vector(&self, inst: &Inst, address: &Address, fragment: FragmentId) -> u32 {
         let fragment = &self.program.fragments[fragment.index()];
         let neighbours = match fragment.layout.digits(Of::Register).next() {
             Some((1, digit)) if digit.across == 1 && digit.down == 0 => digit.size,
             _ => 1,
         };
         let most = 16 / fragment.elem.bytes() as u32;
-        let fits = |v: &u32| neighbours.is_multiple_of(*v) && fragment.extents[1].is_multiple_of(*v) && *v <= most;
+        let first = self.first_column(inst, address);
+        let fits = |v: &u32| {
+            [neighbours, fragment.extents[1], first].iter().all(|count| count.is_multiple_of(*v)) && *v <= most
+        };
         let wide = [16, 8, 4, 2].into_iter().find(fits);
-        if self.row_access(address) == Access16::Aligned { wide.unwrap_or(1) } else { 1 }
+        if self.tensor_access(address) == Access16::Aligned { wide.unwrap_or(1) } else { 1 }
     }
 
-    /// How the rows of a tile may be accessed: as those of the tensor, where its columns are the tensor's, all of which are inside
-    /// or none.
+    /// A power of two of which the column of the tensor that a tile starts at is a multiple; 1 where its columns are not the
+    /// tensor's.
+    fn first_column(&self, inst: &Inst, address: &Address) -> u32 {
+        let origin_counts = matches!(inst.op, Op::Memory(Memory::Load { .. } | Memory::Store));
+        match (address.axes.last().map(|place| &place.index), inst.operands.last()) {
+            (Some(Expr::Column), _) => MOST_MULTIPLE,
+            (Some(Expr::Op(Elementwise::Add, _, sum)), Some(&origin)) if origin_counts && sum[1] == Expr::Column => {
+                self.multiple_of(origin)
+            }
+            _ => 1,
+        }
+    }
+
+    /// How the rows of a tile may be accessed: as those of the tensor, where its columns are the tensor's from the first on, all
+    /// of which are inside or none.
     pub(super) fn row_access(&self, address: &Address) -> Access16 {
+        match address.axes.last() {
+            Some(Place { index: Expr::Column, .. }) => self.tensor_access(address),
+            _ => Access16::Any,
+        }
+    }
+
+    /// How rows of the tensor may be accessed, where no bound cuts them.
+    fn tensor_access(&self, address: &Address) -> Access16 {
         let Some(axis) = address.axes.len().checked_sub(1) else { return Access16::Any };
-        let Place { index, first, last } = &address.axes[axis];
-        let whole = *index == Expr::Column && *first == Expr::Int(0) && *last == Expr::Len(address.param, axis as u8);
+        let Place { first, last, .. } = &address.axes[axis];
+        let whole = *first == Expr::Int(0) && *last == Expr::Len(address.param, axis as u8);
         let fact = self.facts.get(address.param as usize).filter(|_| whole);
         fact.copied().unwrap_or(Access16::Any)
     }
@@ -460,7 +493,7 @@ impl<'k> Lowering<'_, 'k> {
         let coordinates = reindex(here(of), of, self.places.shape(stored));
         let address = self.address(inst, &coordinates)?;
         let fragment = self.neighbours_first(fragment);
-        let vector = self.vector(&address, fragment);
+        let vector = self.vector(inst, &address, fragment);
         self.steps.push(Step::Store(Transfer { fragment, address, vector }));
         Ok(())
     }

@@ -81,13 +81,8 @@ impl Printer<'_> {
     }
 
     pub(super) fn assign(&mut self, to: FragmentId, from: FragmentId) {
-        let Fragment { layout, extents, .. } = &self.program.fragments[to.index()];
-        let (to, from) = (self.fragment(to), self.fragment(from));
-        let register = self.registers(layout, 1);
-        self.skip_rows_beyond(layout, extents[0], register);
-        let at = register.plus(0).text;
-        self.out.line(format!("{to}[{at}] = {from}[{at}];"));
-        self.end(register);
+        let [to_name, from_name] = [to, from].map(|fragment| self.fragment(fragment));
+        self.for_each(to, |at| format!("{to_name}[{at}] = {from_name}[{at}];"));
     }
 }
 
@@ -120,6 +115,32 @@ impl Printer<'_> {
         self.out.line(format!("{name}[{}] *= {factor}[{}];", register.plus(0).text, at.text));
         self.end(register);
         self.out.close();
+    }
+}
+
+impl Printer<'_> {
+    pub(super) fn tanh(&mut self, to: FragmentId, from: FragmentId) {
+        let [to_name, from_name] = [to, from].map(|fragment| self.fragment(fragment));
+        let largest = format!("largest_{to_name}");
+        let function = |name: &'static str| self.language.function(name);
+        let [fmax, fabs] = ["fmax", "fabs"].map(function);
+        self.out.line(format!("// {to_name} = tanh({from_name})"));
+        self.out.line(format!("float {largest} = 0.0f;"));
+        self.for_each(to, |at| format!("{largest} = {fmax}({largest}, {fabs}({from_name}[{at}]));"));
+        self.out.open(format!("if ({}{largest} > tanh_near_up_to()))", self.language.any));
+        self.for_each(to, |at| format!("{to_name}[{at}] = tanh_coarse({from_name}[{at}]);"));
+        self.out.turn("else");
+        self.for_each(to, |at| format!("{to_name}[{at}] = tanh_near({from_name}[{at}]);"));
+        self.out.close();
+    }
+
+    /// A line for each register of a fragment that holds rows of the tile.
+    fn for_each(&mut self, fragment: FragmentId, line: impl Fn(&str) -> String) {
+        let Fragment { layout, extents, .. } = &self.program.fragments[fragment.index()];
+        let register = self.registers(layout, 1);
+        self.skip_rows_beyond(layout, extents[0], register);
+        self.out.line(line(&register.plus(0).text));
+        self.end(register);
     }
 }
 

@@ -90,6 +90,7 @@ impl Printer<'_> {
                 | Step::Assign { .. }
                 | Step::Reorder { .. }
                 | Step::Scale { .. }
+                | Step::Tanh { .. }
                 | Step::Load(_)
                 | Step::Store(_)
                 | Step::Fold(_)
@@ -132,6 +133,7 @@ impl Printer<'_> {
             Step::Assign { to, from } => self.assign(*to, *from),
             Step::Reorder { to, from } => self.reorder(*to, *from),
             Step::Scale { to, by } => self.scale(*to, *by),
+            Step::Tanh { to, from } => self.tanh(*to, *from),
             Step::Load(transfer) => self.load(transfer),
             Step::Store(transfer) => self.store(transfer),
             Step::Fold(fold) => self.fold(fold),
