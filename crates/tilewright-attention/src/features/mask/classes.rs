@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_span_goes_from_the_first_tile_that_counts_to_the_last() {
-        let classes = [[0, 1, 0, 2], [0, 0, 0, 0], [2, 0, 0, 0], [1, 1, 1, 1]];
+        let classes = [[0u8, 1, 0, 2], [0, 0, 0, 0], [2, 0, 0, 0], [1, 1, 1, 1]];
         let classes = Tensor::from_slice(classes.as_flattened(), &[2, 1, 2, 4]).unwrap();
         let spans = spans(&classes).unwrap();
         assert_eq!(spans.shape(), [2, 1, 2, 2]);
