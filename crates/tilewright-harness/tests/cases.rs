@@ -47,6 +47,7 @@ const BOTH: &[&str] = &[
     "window_sinks_uneven_batch/f16",
     "window_to_both_sides/f32",
     "softcap_of_logits_of_1e5/f16",
+    "softcap_of_50/f16",
     "alibi_in_a_window/bf16",
     "sinks_that_are_none/f32",
     "sinks_of_groups/f16",
